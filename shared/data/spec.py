@@ -1,0 +1,57 @@
+"""What a data set is: its classes, and samples whose labels are final."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """The classes of a data set.
+
+    Attributes:
+        name: name of the data set, stored in embedding files and checkpoints.
+        class_names: C names; position = class id.
+        palette: (C, 3) uint8 RGB colour per class.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass
+class Sample:
+    """One image with its labels.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB from a data set; float32 after a transform.
+        label_map: (H, W) int64, ids in [0, C) or `IGNORE_INDEX`.
+        instance_map: (H, W) int64, a different id per object, or None where the data set has no instances.
+        name: unique within the split; used as file stem of what is made from this sample.
+    """
+
+    image: torch.Tensor
+    label_map: torch.Tensor
+    instance_map: torch.Tensor | None
+    name: str
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """A split of a data set. `dataset[index]` is the same `Sample` every time it is asked for."""
+
+    spec: DatasetSpec
+    split: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
