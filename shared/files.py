@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import InputError
@@ -33,7 +33,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         raise InputError(f"cannot write {path}: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_failure(error: BaseException) -> str | None:

@@ -1,0 +1,41 @@
+"""Data sets: samples with final class ids, whatever the files look like."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from shared.data.camvid import CamVid
+from shared.data.config import DataConfig
+from shared.data.folder import FolderDataset
+from shared.data.scenes import SceneDataset
+from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
+from shared.errors import InputError
+
+__all__ = ["DataConfig", "DatasetSpec", "Sample", "SegmentationDataset", "Split", "build_dataset"]
+
+Split = Literal["train", "val"]
+
+
+def build_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
+    """Build one split of the data set that `config.name` names.
+
+    Raises:
+        InputError: the data set needs `data.root` and it is not given, or its files are missing or do not match.
+    """
+    builders: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {
+        "scenes": _build_scenes,
+        "camvid": lambda config, split: CamVid(_root(config), split),
+        "folder": lambda config, split: FolderDataset(_root(config), split, config.folder),
+    }
+    return builders[config.name](config, split)
+
+
+def _build_scenes(config: DataConfig, split: Split) -> SegmentationDataset:
+    scenes = config.scenes
+    length = scenes.train_length if split == "train" else scenes.val_length
+    return SceneDataset(split, num_classes=scenes.num_classes, height=scenes.height, width=scenes.width, length=length, seed=scenes.seed)
+
+
+def _root(config: DataConfig) -> str:
+    if config.root is None:
+        raise InputError(f"data set {config.name} lies in files; say where with --data.root FOLDER")
+    return config.root

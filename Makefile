@@ -1,0 +1,38 @@
+# make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
+# make test    linter, formatter, type check and tests
+# Both make .venv when it is missing and refresh it only when the dependency files changed.
+# Other interpreter or folder: make test PYTHON=python3.12 VENV=/path. An installed torch is reused with VENV_FLAGS=--system-site-packages.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+DEMO := runs/demo
+
+.PHONY: demo test lint install clean
+
+demo: $(STAMP)
+	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
+	$(PY) -m seg.train --config configs/seg/demo.yaml --run_dir $(DEMO)/embedding
+	$(PY) -m synth.compare --config configs/synth/demo.yaml --run_dir $(DEMO)/comparison \
+		--embeddings $(DEMO)/embedding/class_embeddings.safetensors --segmenter $(DEMO)/softmax
+
+test: lint
+	$(PY) -m pytest $(PYTEST_FLAGS)
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} came; 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,127 @@
+"""Settings of the segmentation programs."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shared.config import TrainConfig
+from shared.data.config import DataConfig
+from shared.errors import InputError
+
+
+@dataclass
+class ModelConfig:
+    """The segmentation network."""
+
+    backbone: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "tiny"
+    """Encoder; tiny is made for CPUs, the others are torchvision's."""
+    pretrained: bool = False
+    """Start the encoder from ImageNet weights: from --model.weights_path, the torch cache, or by download."""
+    weights_path: str | None = None
+    """File with the encoder's ImageNet weights (.pth as torchvision publishes it)."""
+    output_stride: Literal[8, 16] = 16
+    """Input size over the size of the encoder's last features."""
+    width: int | None = None
+    """Channels of the ASPP and the decoder. Null: 64 for tiny, otherwise the paper's 256."""
+    embedding_dim: int = 8
+    """D, channels of the pixel and class embeddings (head embedding)."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalisation of the head; group has 16 channels per group (the paper's Table 5)."""
+    normalise: Literal["after_upsampling", "before_upsampling"] = "after_upsampling"
+    """Where pixel embeddings get unit norm: the paper's order, or the released code's."""
+
+
+@dataclass
+class LossConfig:
+    """The embedding loss (head embedding)."""
+
+    num_neighbours: int = 6
+    """k, nearest class embeddings that a pixel is compared with, besides its target."""
+    temperature: float = 0.05
+    """tau; logit = -squared distance / temperature (distance squared)."""
+    distance: Literal["squared", "plain"] = "squared"
+    """Squared Euclidean distance (the paper) or Euclidean (its released code)."""
+    scale: float = 20.0
+    """Logit = -scale x distance (distance plain)."""
+    margin: float = 0.2
+    """Smallest wanted distance between two class embeddings."""
+    margin_weight: float = 1.0
+    """Weight of the regulariser that keeps class embeddings apart."""
+    impl: Literal["auto", "reference", "chunked"] = "auto"
+    """Implementation of the loss."""
+
+
+@dataclass
+class InputConfig:
+    """Size and augmentation of the training images."""
+
+    resize: tuple[int, int] | None = None
+    """(height, width) in pixels that every image and label map is resized to first, in training and evaluation. Null: as stored."""
+    crop: tuple[int, int] | None = None
+    """(height, width) in pixels of the training crop. Null: the whole image, of the size of the resized or stored one."""
+    scale: tuple[float, float] = (0.75, 1.5)
+    """Range of the random factor that training images are scaled with before the crop."""
+    flip: bool = True
+    """Mirror half of the training images left to right."""
+    jitter: float = 0.2
+    """Strength of random brightness, contrast and saturation, 0 to 1."""
+
+
+@dataclass
+class SegTrainConfig(TrainConfig):
+    """Optimisation: SGD with the paper's three parameter groups and poly schedules."""
+
+    steps: int = 400
+    """Optimizer updates in all."""
+    learning_rate: float = 0.05
+    """Of the head and the class embeddings at the start."""
+    backbone_factor: float = 1.0
+    """The encoder's learning rate over the head's; 0.1 for pretrained encoders."""
+    weight_decay: float = 1e-4
+    """L2 penalty on every parameter."""
+    accumulation: int = 1
+    """Batches whose gradients are summed up for one update."""
+    eval_every: int = 200
+    """Steps between evaluations on the validation split."""
+
+
+@dataclass
+class SegConfig:
+    """Train a segmentation network whose head gives pixel embeddings or, as the baseline, class scores; export its class embeddings."""
+
+    head: Literal["embedding", "softmax"] = "embedding"
+    """What the network gives for a pixel: a D-dimensional embedding, or the baseline's C class scores."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data set."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """Size and augmentation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The embedding loss."""
+    train: SegTrainConfig = field(default_factory=SegTrainConfig)
+    """Length and optimisation."""
+    run_dir: str | None = None
+    """Folder of the run; continues the run that is there. Null: the next free runs/seg.train/<data>-<head>-<number>."""
+    dry_run: bool = False
+    """Resolve, check data and weights, print, and stop."""
+
+    def require_classes(self, num_classes: int) -> None:
+        """Refuse settings that the data set's class count makes impossible."""
+        if self.head == "embedding" and self.loss.num_neighbours > num_classes:
+            raise InputError(
+                f"loss.num_neighbours is {self.loss.num_neighbours} but {self.data.name} has {num_classes} classes; "
+                f"set --loss.num_neighbours to {num_classes} or less"
+            )
+
+
+FREE_ON_RESUME = {
+    "run_dir",
+    "dry_run",
+    "data.root",
+    "data.num_workers",
+    "train.steps",
+    "train.stop_after",
+    "train.save_every",
+    "train.device",
+}
+"""Settings that a continued run may change."""

@@ -1,0 +1,75 @@
+"""Score a trained segmentation network: `python -m seg.evaluate RUN`."""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from seg.checkpoints import load_segmenter
+from seg.config import InputConfig
+from seg.evaluation import class_table, cumulative_miou, evaluate, summary, write_evaluation
+from seg.inputs import eval_transform
+from shared.config import flatten
+from shared.data import build_dataset
+from shared.data.config import DataConfig
+from shared.data.loader import build_eval_loader
+from shared.errors import InputError
+from shared.program import run_program
+from shared.rundir import RunDirectory
+from shared.training import choose_device
+
+
+@dataclass
+class EvaluateConfig:
+    """Score a trained segmentation network: mIoU, pixel accuracy, mean accuracy, FwIoU and a table of classes."""
+
+    run: str
+    """Run directory of seg.train. Its data and input settings are the defaults below."""
+    output: str | None = None
+    """JSON file with the figures. Null: printed only."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint."""
+    split: Literal["train", "val"] = "val"
+    """Which split."""
+    batch_size: int = 8
+    """Images per batch."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data set; any with the classes of the run."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """Only resize is used."""
+
+
+def settings_of_run(given: argparse.Namespace) -> dict[str, Any]:
+    """The run's own data and input settings, as defaults of the command line."""
+    stored = RunDirectory.open(given.run).config
+    return flatten({section: stored[section] for section in ("data", "input") if section in stored})
+
+
+def main(config: EvaluateConfig) -> None:
+    device = choose_device(config.device)
+    trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
+    dataset = build_dataset(config.data, config.split)
+    if dataset.spec.class_names != trained.spec.class_names:
+        raise InputError(
+            f"{config.run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
+            f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
+        )
+    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=config.data.num_workers)
+    matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device)
+
+    print(class_table(matrix, trained.spec))
+    order, curve = cumulative_miou(matrix)
+    marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
+    print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
+    print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
+    if config.output is not None:
+        about = {"run": config.run, "step": trained.meta["step"], "split": config.split, "images": len(dataset)}
+        curve_data = {"classes": [trained.spec.class_names[index] for index in order], "miou": curve.tolist()}
+        write_evaluation(Path(config.output), matrix, trained.spec, about | {"cumulative_miou": curve_data})
+        print(f"wrote {config.output}")
+
+
+if __name__ == "__main__":
+    run_program(main, EvaluateConfig, "seg.evaluate", positional={"run": None}, short={"output": "-o"}, inherit=settings_of_run)

@@ -1,0 +1,74 @@
+"""Score a segmentation network on a data set."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
+from shared.data.loader import Batch
+from shared.data.spec import DatasetSpec
+from shared.files import write_text
+from shared.metrics import ConfusionMatrix
+from shared.training import progress
+
+Segmenter = EmbeddingSegmenter | SoftmaxSegmenter
+
+
+@torch.inference_mode()
+def evaluate(model: Segmenter, batches: Iterable[Batch], num_batches: int, num_classes: int, device: torch.device) -> ConfusionMatrix:
+    """Predict every batch and count. The model is left in the mode it came in.
+
+    Returns:
+        Confusion matrix over all pixels that are not ignored.
+    """
+    matrix = ConfusionMatrix(num_classes)
+    was_training = model.training
+    model.eval()
+    for batch in progress(batches, "evaluate", total=num_batches, unit="batch"):
+        batch = batch.to(device)
+        matrix.update(model.predict(batch.images), batch.label_maps)
+    model.train(was_training)
+    return matrix
+
+
+def summary(matrix: ConfusionMatrix) -> dict[str, float]:
+    """The four figures of the papers, each in [0, 1]."""
+    return {
+        "miou": matrix.miou(),
+        "pixel_accuracy": matrix.pixel_accuracy(),
+        "mean_accuracy": matrix.mean_accuracy(),
+        "fwiou": matrix.fwiou(),
+    }
+
+
+def cumulative_miou(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """mIoU of the n most frequent classes, for every n (the paper's Figure 6); frequency in labelled pixels of this evaluation.
+
+    Returns:
+        (class ids, most frequent first (M,), mIoU of the classes so far (M,)) over the M classes that occur.
+    """
+    pixels = matrix.counts.sum(dim=1).cpu().numpy()
+    order = np.argsort(-pixels, kind="stable")
+    order = order[pixels[order] > 0]
+    iou = matrix.iou().cpu().numpy()[order]
+    return order, np.cumsum(iou) / np.arange(1, len(iou) + 1)
+
+
+def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
+    """One line per class: share of the labelled pixels and IoU, both in percent; absent classes show a dash."""
+    pixels = matrix.counts.sum(dim=1).double().cpu()
+    width = max(len(name) for name in spec.class_names)
+    rows = [f"{'class':<{width}}  pixels %   IoU %"]
+    for name, share, iou in zip(spec.class_names, pixels / pixels.sum(), matrix.iou().tolist()):
+        rows.append(f"{name:<{width}}  {100 * float(share):8.3f}  {'      –' if np.isnan(iou) else f'{100 * iou:7.2f}'}")
+    return "\n".join(rows)
+
+
+def write_evaluation(path: Path, matrix: ConfusionMatrix, spec: DatasetSpec, about: dict[str, Any]) -> None:
+    """JSON with the summary, the IoU of each class (null where absent) and where the figures come from."""
+    iou = {name: None if np.isnan(value) else value for name, value in zip(spec.class_names, matrix.iou().tolist())}
+    write_text(path, json.dumps(about | summary(matrix) | {"labelled_pixels": int(matrix.counts.sum()), "iou": iou}, indent=2))

@@ -1,0 +1,35 @@
+"""Write the embedding file and the encoder file of a run: `python -m seg.export RUN`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from seg.checkpoints import export, load_segmenter
+from shared.program import run_program
+from shared.rundir import RunDirectory
+
+
+@dataclass
+class ExportConfig:
+    """Write the class embeddings and the encoder of a trained segmentation network."""
+
+    run: str
+    """Run directory of seg.train."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint."""
+    output: str | None = None
+    """Folder for the files. Null: the run directory."""
+
+
+def main(config: ExportConfig) -> None:
+    run = RunDirectory.open(config.run)
+    trained = load_segmenter(run, config.checkpoint, torch.device("cpu"))
+    about = {"run": str(run.path), "step": trained.meta["step"]}
+    for path in export(trained, Path(config.output or config.run), about):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run_program(main, ExportConfig, "seg.export", positional={"run": None}, short={"output": "-o"})

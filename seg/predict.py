@@ -1,0 +1,63 @@
+"""Label images with a trained network: `python -m seg.predict RUN IMAGES… -o DIR`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from shared.image_files import find_images, require_distinct_names
+
+from seg.checkpoints import TrainedSegmenter, load_segmenter
+from shared.data.pictures import read_image
+from shared.data.spec import Sample
+from shared.data.transforms import EvalResize
+from shared.program import run_program
+from shared.rundir import RunDirectory
+from shared.training import choose_device, progress
+from shared.visualise import colour_label_map, overlay, save_label_png, save_png
+
+
+@dataclass
+class PredictConfig:
+    """Label images: for each, an 8- or 16-bit PNG of class ids, the same in colour, and an overlay."""
+
+    run: str
+    """Run directory of seg.train."""
+    images: list[str]
+    """Image files, or folders of them."""
+    output: str
+    """Folder for labels/, colour/ and overlay/."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+
+def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Class ids (H, W) of an image (3, H, W) uint8: resized as in training, predicted, and the ids brought back to its own size."""
+    height, width = image.shape[1:]
+    size = trained.meta["config"]["input"]["resize"]
+    blank = torch.zeros(height, width, dtype=torch.int64)
+    ready = EvalResize(None if size is None else (size[0], size[1]))(Sample(image, blank, None, "")).image
+    ids = trained.model.predict(ready[None].to(device)).cpu()
+    return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
+
+
+def main(config: PredictConfig) -> None:
+    device = choose_device(config.device)
+    trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
+    files = find_images(config.images)
+    require_distinct_names(files)
+    output, spec = Path(config.output), trained.spec
+    for file in progress(files, "predict", total=len(files), unit="image"):
+        image = read_image(file)
+        ids = predict(trained, image, device)
+        save_label_png(ids, output / "labels" / f"{file.stem}.png", num_classes=spec.num_classes)
+        save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{file.stem}.png")
+        save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{file.stem}.png")
+    print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
+
+
+if __name__ == "__main__":
+    run_program(main, PredictConfig, "seg.predict", positional={"run": None, "images": "+"}, short={"output": "-o"})

@@ -1,0 +1,146 @@
+"""Train a segmentation network and export its class embeddings: `python -m seg.train`.
+
+From here to the gradient is one file: seg/losses.py.
+"""
+
+import torch
+from accelerate import Accelerator
+
+from seg.checkpoints import describe, export, load_segmenter, segmenter_from
+from seg.config import FREE_ON_RESUME, SegConfig
+from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
+from seg.inputs import eval_transform, train_transform
+from seg.losses import class_cross_entropy, class_separation, neighbour_cross_entropy
+from seg.model import EmbeddingSegmenter
+from seg.monitoring import log_class_embeddings, log_predictions
+from seg.optimiser import build_optimiser, set_learning_rates
+from shared.checkpoint import TrainingState
+from shared.config import to_dict, to_yaml
+from shared.data import build_dataset
+from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
+from shared.program import run_program
+from shared.rundir import RunDirectory
+from shared.training import RunningMeans, begin_or_continue, choose_device, progress, require_finite, seed_step
+
+
+def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegConfig) -> dict[str, torch.Tensor]:
+    """The terms of the loss, scalars that are already weighted.
+
+    Args:
+        output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores.
+    """
+    if not isinstance(model, EmbeddingSegmenter):
+        return {"loss/cross_entropy": class_cross_entropy(output, batch.label_maps)}
+    loss = config.loss
+    classification = neighbour_cross_entropy(
+        output,
+        model.class_embeddings,
+        batch.label_maps,
+        num_neighbours=loss.num_neighbours,
+        temperature=loss.temperature,
+        distance=loss.distance,
+        scale=loss.scale,
+        impl=loss.impl,
+    )
+    separation = loss.margin_weight * class_separation(model.class_embeddings, margin=loss.margin)
+    return {"loss/cross_entropy": classification, "loss/class_separation": separation}
+
+
+def train(config: SegConfig) -> None:
+    """Run, or continue, the training that `config` describes."""
+    settings, device = config.train, choose_device(config.train.device)
+
+    # --- Data -----------------------------------------------------------------------------------------------------------
+    train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    spec = train_set.spec
+    config.require_classes(spec.num_classes)
+    val_loader = build_eval_loader(val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0)
+
+    # --- Network and optimiser ------------------------------------------------------------------------------------------
+    torch.manual_seed(settings.seed)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
+    )
+    model = segmenter_from(config.head, spec.num_classes, config.model)
+    optimizer = build_optimiser(
+        model, lr=settings.learning_rate, backbone_factor=settings.backbone_factor, weight_decay=settings.weight_decay
+    )
+    run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
+    if config.dry_run:
+        _print_plan(config, run, model, len(train_set), len(val_set), device)
+        return
+    state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
+    begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    network, stepper = accelerator.prepare(model, optimizer)
+
+    # --- Loop -----------------------------------------------------------------------------------------------------------
+    batches = iter(
+        build_train_loader(
+            train_set,
+            train_transform(config.input, train_set),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_step=state.step * settings.accumulation,
+            num_steps=settings.steps * settings.accumulation,
+            num_workers=config.data.num_workers,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+    )
+    means = RunningMeans()
+    end = min(settings.steps, settings.stop_after or settings.steps)
+    for step in progress(range(state.step, end), "train", total=end, initial=state.step):
+        rates = set_learning_rates(optimizer, step, settings.steps)
+        seed_step(settings.seed, step, accelerator.process_index)
+        for _ in range(settings.accumulation):
+            batch = next(batches).to(device)
+            with accelerator.accumulate(network):
+                output = network(batch.images)
+                losses = losses_of(model, output, batch, config)
+                require_finite(losses, step)
+                accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
+                stepper.step()
+                stepper.zero_grad()
+            means.add(losses)
+        state.step = step + 1
+
+        last = state.step == end
+        if state.step % settings.log_every == 0 or last:
+            run.log_metrics(state.step, means.take() | rates)
+        if state.step % settings.eval_every == 0 or state.step == settings.steps:
+            scores = summary(evaluate(model, val_loader, spec.num_classes, device))
+            run.log_metrics(state.step, {f"val/{key}": value for key, value in scores.items()})
+            log_predictions(run, model, val_loader, spec, state.step, device)
+            if state.best is None or scores["miou"] > state.best:
+                state.best = scores["miou"]
+                state.save(run.checkpoint("best"))
+        if state.step % settings.save_every == 0 or last:
+            state.save(run.checkpoint("last"))
+
+    # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
+    if state.step == settings.steps:
+        finish(run, config, val_loader, device)
+    run.close()
+
+
+def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, device: torch.device) -> None:
+    """Evaluate the best checkpoint, write evaluation.json, and export the encoder and the class embeddings."""
+    trained = load_segmenter(run, "best", device)
+    matrix = evaluate(trained.model, val_loader, trained.spec.num_classes, device)
+    scores = summary(matrix)
+    about = {"run": str(run.path), "step": trained.meta["step"], "miou": round(scores["miou"], 6)}
+    write_evaluation(run.path / "evaluation.json", matrix, trained.spec, about | {"split": "val", "head": config.head})
+    run.log(", ".join(f"{key} {100 * value:.2f} %" for key, value in scores.items()) + f" (val, step {about['step']})")
+    log_class_embeddings(run, trained)
+    for path in export(trained, run.path, about):
+        run.log(f"wrote {path}")
+
+
+def _print_plan(config: SegConfig, run: RunDirectory, model: Segmenter, train_size: int, val_size: int, device: torch.device) -> None:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(to_yaml(to_dict(config)))
+    print(f"{train_size} training and {val_size} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
+
+
+if __name__ == "__main__":
+    run_program(train, SegConfig, "seg.train")

@@ -1,0 +1,222 @@
+"""Convolutional encoders: torchvision's networks with dilation, and a small one for CPUs.
+
+`Backbone` gives the features of every stage. The last stage, or the last two, keep their resolution and dilate their kernels instead
+(DeepLab, arXiv 1606.00915, section 3.1), so that the last features have the stride `output_stride`.
+"""
+
+import os
+import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from torch import nn
+from torchvision import models
+
+from shared.errors import InputError
+
+Norm = Callable[[int], nn.Module]
+
+LOW_LEVEL_STRIDE = 4  # of the features that DeepLabV3+'s decoder takes from the middle of the encoder
+PRETRAINED_BATCH_NORM_MOMENTUM = 0.01  # pretrained statistics move slowly, as in VainF/DeepLabV3Plus-Pytorch
+TINY_CHANNELS = (16, 32, 64, 96)
+
+
+class Backbone(nn.Module):
+    """An encoder as a list of stages.
+
+    Attributes:
+        stages: the modules that run one after the other.
+        channels: feature channels after each stage.
+        strides: input size ÷ feature size after each stage; feature sizes round up.
+        low_level_index: the stage with stride 4.
+    """
+
+    def __init__(self, stages: list[nn.Module], channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+        self.strides = strides
+        self.low_level_index = strides.index(LOW_LEVEL_STRIDE)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """ImageNet-normalised images (N, 3, H, W) of any size → features of every stage, finest first: (N, channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        features = [images]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features[1:]
+
+
+def build_backbone(
+    name: str,
+    *,
+    output_stride: int = 16,
+    pretrained: bool = False,
+    weights_path: str | os.PathLike[str] | None = None,
+    norm: str = "batch",
+) -> Backbone:
+    """Build an encoder by name.
+
+    Args:
+        name: "tiny", "mobilenet_v2", "resnet50" or "resnet101".
+        output_stride: 8 or 16, stride of the last stage.
+        pretrained: start from ImageNet weights: from the torch hub cache, or downloaded to it.
+        weights_path: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
+        norm: "batch" or "group", see `normalisation`. Pretrained scales and shifts serve both, pretrained statistics "batch" only.
+
+    Raises:
+        InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
+    """
+    if name not in _BUILDERS:
+        raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(_BUILDERS)}")
+    if output_stride not in (8, 16):
+        raise InputError(f"output stride {output_stride} is not supported; choose 8 or 16")
+
+    def initialise(network: nn.Module) -> None:
+        if pretrained or weights_path is not None:
+            _load_weights(network, name, Path(weights_path) if weights_path is not None else _cached_weights(name))
+
+    return _BUILDERS[name](output_stride, normalisation(norm), initialise)
+
+
+def normalisation(name: str) -> Norm:
+    """The constructor, from a number of channels, of the normalisation called `name`.
+
+    "batch" is BatchNorm; "group" is GroupNorm with 16 channels a group (ESSNet, Table 5), or the next larger group that divides the
+    channels where 16 does not.
+    """
+    if name not in _NORMS:
+        raise InputError(f"unknown norm {name!r}; choose one of {', '.join(_NORMS)}")
+    return _NORMS[name]
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    groups = max(channels // 16, 1)
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+_NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "group": _group_norm}
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut (ResNet's basic block, arXiv 1512.03385); the first has the stride."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm, *, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False),
+            norm(out_channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm(out_channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.residual(x) + self.shortcut(x))
+
+
+Initialise = Callable[[nn.Module], None]  # fills a whole network with its starting weights, before it is cut into stages
+
+
+def _tiny(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
+    first, second, third, fourth = TINY_CHANNELS
+    stride, dilation = (2, 1) if output_stride == 16 else (1, 2)
+    stages: list[nn.Module] = [
+        nn.Sequential(nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), norm(first), nn.ReLU(inplace=True)),
+        ResidualBlock(first, second, norm, stride=2),
+        ResidualBlock(second, third, norm, stride=2),
+        nn.Sequential(ResidualBlock(third, fourth, norm, stride=stride), ResidualBlock(fourth, fourth, norm, dilation=dilation)),
+    ]
+    backbone = Backbone(stages, TINY_CHANNELS, (2, 4, 8, output_stride))
+    initialise(backbone)
+    return backbone
+
+
+def _resnet(constructor: Callable[..., models.ResNet], output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
+    network = constructor(replace_stride_with_dilation=(False, output_stride == 8, True), norm_layer=norm)
+    initialise(network)
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu)
+    stages = [stem, nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4]
+    return Backbone(stages, (64, 256, 512, 1024, 2048), (2, 4, 8, output_stride, output_stride))
+
+
+def _mobilenet_v2(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
+    """The last 1×1 convolution, to 1280 channels, serves the classifier only and is left out."""
+    network = models.mobilenet_v2(norm_layer=norm)
+    initialise(network)
+    stages = [network.features[start:stop] for start, stop in ((0, 2), (2, 4), (4, 7), (7, 14), (14, 18))]
+    if output_stride == 8:
+        _dilate(stages[3], before=1, after=2)
+    _dilate(stages[4], before=16 // output_stride, after=32 // output_stride)
+    return Backbone(stages, (16, 24, 32, 96, 320), (2, 4, 8, output_stride, output_stride))
+
+
+def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
+    """Take the stride out of a stage: its first block samples at the spacing of the stage before, the others at twice that, as ResNet's do."""
+    for index, block in enumerate(stage):
+        spacing = before if index == 0 else after
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                module.stride, module.dilation, module.padding = (1, 1), (spacing, spacing), (spacing, spacing)
+
+
+_BUILDERS: dict[str, Callable[[int, Norm, Initialise], Backbone]] = {
+    "tiny": _tiny,
+    "mobilenet_v2": _mobilenet_v2,
+    "resnet50": partial(_resnet, models.resnet50),
+    "resnet101": partial(_resnet, models.resnet101),
+}
+
+# version 1: the weights that were there when the paper was written
+_IMAGENET_WEIGHTS: dict[str, models.WeightsEnum] = {
+    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
+    "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
+    "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+def _cached_weights(name: str) -> Path:
+    """Path of the ImageNet weights in the torch hub cache, downloaded when they are not there."""
+    if name not in _IMAGENET_WEIGHTS:
+        raise InputError(f"there are no ImageNet weights for the backbone {name!r}; set pretrained to false, or weights_path to a file")
+    url: str = _IMAGENET_WEIGHTS[name].url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1])
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"cannot download the ImageNet weights of {name} ({error}); put {url} at {path}, "
+                "or set weights_path to where you have it, or set pretrained to false"
+            ) from error
+    return path
+
+
+def _load_weights(network: nn.Module, name: str, path: Path) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no weights file {path} for the backbone {name!r}") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"cannot read {path}: not a state dict saved by torch; fetch it again, or set weights_path to another") from error
+    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
+    optional = ("fc.", "classifier.")  # the classifier is cut off
+    unfilled = [key for key in wanted if key not in fitting and not key.startswith(optional) and not key.endswith("num_batches_tracked")]
+    if unfilled:
+        raise InputError(
+            f"{path} does not fit the backbone {name!r}: {len(unfilled)} of its {len(wanted)} tensors are missing or have another shape, "
+            f"the first is {unfilled[0]}"
+        )
+    network.load_state_dict(fitting, strict=False)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = PRETRAINED_BATCH_NORM_MOMENTUM

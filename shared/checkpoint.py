@@ -1,0 +1,94 @@
+"""Checkpoints: one safetensors file with every tensor of the training state, and its settings as JSON text.
+
+Nothing in the file is code, and reading its header costs no tensor. A checkpoint describes its own model: the settings,
+class names and palette travel with it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shared.errors import InputError
+from shared.tensor_file import read_tensors, write_tensors
+
+FORMAT = "checkpoint tensors/1"
+
+
+class TrainingState:
+    """Everything that a resumed run needs, by name.
+
+    Args:
+        modules: networks whose parameters and buffers are saved under `<name>.`.
+        optimizers: optimizers whose state is saved under `<name>.`; learning rates are functions of the step and not saved.
+        about: settings and classes, plain JSON values.
+    """
+
+    def __init__(self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], about: dict[str, Any]) -> None:
+        self.modules, self.optimizers, self.about = modules, optimizers, about
+        self.step = 0
+        self.best: float | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path`, whole or not at all."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, module in self.modules.items():
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
+        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best})
+
+    def load(self, path: Path) -> None:
+        """Continue from `path`.
+
+        Raises:
+            InputError: the file cannot be read or holds other networks than these.
+        """
+        tensors, meta = read_checkpoint(path)
+        for name, module in self.modules.items():
+            load_module(module, tensors, name, path)
+        for name, optimizer in self.optimizers.items():
+            _load_optimizer(optimizer, _under(tensors, name))
+        self.step, self.best = meta["step"], meta["best"]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Every tensor of a checkpoint, and the settings that travel with it.
+
+    Raises:
+        InputError: no such file, damaged, or not a checkpoint of this project.
+    """
+    return read_tensors(path, FORMAT)
+
+
+def load_module(module: nn.Module, tensors: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Load the tensors under `<name>.` into `module`.
+
+    Raises:
+        InputError: names the first tensor that is missing, left over or of another shape.
+    """
+    stored, own = _under(tensors, name), module.state_dict()
+    for key in own.keys() | stored.keys():
+        have, want = stored.get(key), own.get(key)
+        if have is None or want is None or have.shape != want.shape:
+            shapes = [tuple(tensor.shape) if tensor is not None else "nothing" for tensor in (have, want)]
+            raise InputError(f"checkpoint {path} does not fit the settings: {name}.{key} is {shapes[0]} there, {shapes[1]} here")
+    module.load_state_dict(stored)
+
+
+def _under(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items() if value is not None}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

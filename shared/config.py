@@ -1,0 +1,182 @@
+"""Configuration: commented dataclasses in, typed and checked settings out.
+
+Every program declares one dataclass. Its fields, with the sentence under each, are the command line (`--section.key value`),
+the YAML file (`--config FILE`) and the help text. jsonargparse does the parsing; this file only gives its errors one line.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from docstring_parser import parse_from_object
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from shared.errors import InputError
+
+Config = TypeVar("Config")
+
+
+@dataclass
+class TrainConfig:
+    """How long and how to train; the sections of both halves extend it."""
+
+    steps: int = 1000
+    """Optimizer updates in all."""
+    batch_size: int = 8
+    """Images per update and process."""
+    seed: int = 0
+    """Seed of the initial weights, the data order, augmentation and dropout."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    log_every: int = 10
+    """Steps between lines in metrics.jsonl and TensorBoard."""
+    stop_after: int | None = None
+    """Save and leave after this step, with the schedule of the full run; the same command continues. Null: run to the end."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the networks; losses and distances stay in float32."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def parse_config(
+    config_class: type[Config],
+    argv: Sequence[str] | None = None,
+    *,
+    program: str,
+    positional: dict[str, str | None] | None = None,
+    short: dict[str, str] | None = None,
+    inherit: Callable[[argparse.Namespace], dict[str, Any]] | None = None,
+) -> Config:
+    """Parse the command line of `program` into `config_class`.
+
+    Args:
+        positional: fields given by position, with their argparse `nargs`.
+        short: one-letter option of a field, such as {"output": "-o"}.
+        inherit: gives defaults (dotted names) that depend on the values parsed first, such as the settings of a run.
+
+    Raises:
+        InputError: unknown key (the known ones are listed), or a value of the wrong type.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _build_parser(config_class, program, positional or {}, short or {})
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        values = parser.parse_args(arguments)
+        if inherit is not None:
+            parser.set_defaults(inherit(values))
+            values = parser.parse_args(arguments)
+        settings = parser.instantiate(values)
+    except argparse.ArgumentError as error:
+        raise InputError(_explain(str(error), config_class)) from error
+    return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+
+
+def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:
+    help_of = {entry.arg_name: entry.description or "" for entry in parse_from_object(config_class).params}
+    parser = ArgumentParser(prog=f"python -m {program}", exit_on_error=False, allow_abbrev=False, description=config_class.__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    hints = typing.get_type_hints(config_class)
+    for name, nargs in positional.items():
+        several: dict[str, Any] = {"nargs": nargs} if nargs else {}
+        parser.add_argument(name, type=str if nargs else hints[name], help=help_of[name], **several)
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    for name, letter in short.items():
+        default = defaults[name]
+        extra: dict[str, Any] = {"required": True} if default is dataclasses.MISSING else {"default": default}
+        parser.add_argument(letter, f"--{name}", type=hints[name], help=help_of[name], **extra)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parser.add_class_arguments(config_class, None, skip={*positional, *short})
+    return parser
+
+
+def known_keys(config_class: type, prefix: str = "") -> list[str]:
+    """Dotted names of every setting of `config_class`."""
+    keys: list[str] = []
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        inner = hints[field.name]
+        section = isinstance(inner, type) and dataclasses.is_dataclass(inner)
+        keys += known_keys(inner, f"{prefix}{field.name}.") if section else [prefix + field.name]
+    return keys
+
+
+def _explain(message: str, config_class: type) -> str:
+    """One line for a parser's error; unknown keys get the nearest and all known ones."""
+    line = " ".join(message.split()).replace("<class '", "").replace("'>", "").replace("typing.", "")
+    if "nrecognized" not in line and "does not accept" not in line:
+        return line
+    wanted = line.split("--")[-1].split()[0] if "--" in line else line.split("'")[-2]
+    keys = known_keys(config_class)
+    tails = {key.split(".")[-1]: key for key in keys}
+    near = difflib.get_close_matches(wanted, [*keys, *tails], n=1)
+    hint = f"; did you mean {tails.get(near[0], near[0])}?" if near else ""
+    return f"{line}{hint} Known keys: {', '.join(keys)}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values of a config dataclass, as YAML and JSON can hold them."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        InputError: no such file, or it is not a YAML mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the settings file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}; a mapping of settings was expected")
+    return content
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"data": {"name": …}} -> {"data.name": …}"""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def require_same_settings(stored: dict[str, Any], given: dict[str, Any], *, free: set[str], where: str) -> None:
+    """Refuse to continue a run with other settings than it began with.
+
+    Args:
+        stored, given: nested settings.
+        free: dotted keys that may change, such as the number of workers.
+
+    Raises:
+        InputError: names the first settings that differ.
+    """
+    old, new = flatten(stored), flatten(given)
+    changed = [key for key in old | new if key not in free and old.get(key) != new.get(key)]
+    if changed:
+        shown = ", ".join(f"{key} was {old.get(key)}, now {new.get(key)}" for key in changed[:3])
+        raise InputError(f"{where} holds a run with other settings ({shown}); give the same settings to continue it, or another --run_dir")

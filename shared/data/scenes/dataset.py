@@ -1,0 +1,115 @@
+"""The data set of built-in street scenes."""
+
+import numpy as np
+import torch
+
+from shared.constants import IGNORE_INDEX
+from shared.data.scenes.classes import SceneClasses
+from shared.data.scenes.geometry import Camera
+from shared.data.scenes.layout import StreetComposer
+from shared.data.scenes.light import draw_light
+from shared.data.scenes.render import render
+from shared.data.spec import Sample, SegmentationDataset
+from shared.errors import InputError
+
+SPLITS = ("train", "val")
+MIN_SIZE = 16
+
+
+class SceneDataset(SegmentationDataset):
+    """Street scenes in perspective.
+
+    `dataset[index]` is a function of (seed, split, index, size, num_classes, ignored_fraction) alone, and the splits never share a
+    scene. The cost of a sample does not depend on `num_classes`.
+
+    Args:
+        split: "train" or "val".
+        num_classes: C >= 4; see `SceneClasses`.
+        height, width: size of the images in pixels, at least 16.
+        length: number of samples.
+        seed: >= 0; another seed is another data set of the same kind.
+        ignored_fraction: about the share of pixels without label, 0..0.2: object borders, unknown objects, our own bonnet.
+
+    Attributes:
+        class_groups: C names, the group of related classes that each class is in.
+
+    Raises:
+        InputError: an argument outside of its range.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        num_classes: int = 19,
+        height: int = 64,
+        width: int = 128,
+        length: int = 1000,
+        seed: int = 0,
+        ignored_fraction: float = 0.03,
+    ) -> None:
+        if split not in SPLITS:
+            raise InputError(f"scenes have no split {split!r}; choose one of {', '.join(SPLITS)}")
+        if min(height, width) < MIN_SIZE:
+            raise InputError(f"scenes of {height}×{width} pixels are too small; height and width must be {MIN_SIZE} or more")
+        if length < 1:
+            raise InputError(f"scenes cannot have length {length}; it must be 1 or more")
+        if seed < 0:
+            raise InputError(f"scenes cannot have seed {seed}; it must be 0 or more")
+        if not 0 <= ignored_fraction <= 0.2:
+            raise InputError(f"scenes cannot have ignored_fraction {ignored_fraction}; it must be between 0 and 0.2")
+        self._classes = SceneClasses(num_classes)
+        self.spec = self._classes.spec
+        self.class_groups = self._classes.groups
+        self.split = split
+        self._size = (height, width)
+        self._length = length
+        self._seed = seed
+        self._ignored_fraction = ignored_fraction
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(f"scene {index} of {self._length}")
+        rng = np.random.default_rng([self._seed, SPLITS.index(self.split), index])
+        camera = _draw_camera(*self._size, rng)
+        light = draw_light(rng)
+        sky = self._classes.draw("sky", rng)
+        placements = StreetComposer(self._classes, light, camera, rng).compose(self._ignored_fraction)
+        image, objects = render(placements, camera, light, sky.style, rng)
+
+        ids = np.array([placement.class_id for placement in placements] + [sky.class_id])
+        label_map = ids[objects]
+        instance_map = np.where(objects < 0, len(placements), objects) + 1
+        borders = _choose_borders(instance_map, self._ignored_fraction / 2, rng)
+        label_map[borders] = IGNORE_INDEX
+        instance_map[label_map == IGNORE_INDEX] = 0
+        return Sample(
+            image=torch.from_numpy(image),
+            label_map=torch.from_numpy(label_map),
+            instance_map=torch.from_numpy(instance_map),
+            name=f"{self.split}_{index:06d}",
+        )
+
+
+def _draw_camera(height: int, width: int, rng: np.random.Generator) -> Camera:
+    focal, row, column, eye = rng.random(4)
+    return Camera(
+        height=height,
+        width=width,
+        focal=0.44 * (height + width) * (0.92 + 0.16 * float(focal)),
+        row=height * (0.44 + 0.10 * float(row)),
+        column=width * (0.40 + 0.20 * float(column)),
+        eye=1.7 + 0.6 * float(eye),
+    )
+
+
+def _choose_borders(instance_map: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) bool: the outlines of randomly chosen objects, about `share` of the pixels: annotators leave them out."""
+    border = np.zeros(instance_map.shape, dtype=bool)
+    border[:, 1:] |= instance_map[:, 1:] != instance_map[:, :-1]
+    border[1:] |= instance_map[1:] != instance_map[:-1]
+    chosen = rng.random(int(instance_map.max()) + 1) * border.mean() < share
+    return border & chosen[instance_map]

@@ -1,0 +1,89 @@
+"""Folders of images, and the statistics of a stream of images."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from shared.errors import InputError
+from shared.fid.features import FeatureNetwork
+from shared.fid.frechet import FeatureStatistics
+from shared.training import progress
+
+LOSSY = {".jpg", ".jpeg"}
+SUFFIXES = {".png", *LOSSY}
+
+log = logging.getLogger(__name__)
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """PNG and JPEG files in `folder` and below, in order of their paths.
+
+    Raises:
+        InputError: no folder, or no image in it; says what was found.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; a folder of images or an .npz statistics file was expected")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not images:
+        found = Counter(path.suffix or "no ending" for path in files)
+        listed = ", ".join(f"{count} × {suffix}" for suffix, count in found.most_common(5)) or "nothing"
+        raise InputError(f"no PNG or JPEG image in {folder} or below; found {listed}")
+    lossy = sum(path.suffix.lower() in LOSSY for path in images)
+    if lossy:
+        log.warning(
+            "%s: %d of %d images are JPEG, whose artefacts count as a difference; use PNG on both sides", folder, lossy, len(images)
+        )
+    return images
+
+
+def read_image(path: Path) -> torch.Tensor:
+    """(3, H, W) uint8 RGB.
+
+    Raises:
+        InputError: the file cannot be read, or holds numbers of 16 or more bits, such as class ids; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"{path} has Pillow mode {image.mode}, such as label files have; an RGB image was expected")
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read image {path}: {error}; replace or remove it") from error
+
+
+def image_statistics(
+    network: FeatureNetwork, images: Iterable[torch.Tensor], *, total: int, batch_size: int = 32, title: str = "features"
+) -> FeatureStatistics:
+    """Statistics of a stream of images, with a progress bar.
+
+    Args:
+        network: on the device to compute on.
+        images: such as `map(read_image, files)`; each (3, H, W) uint8: rounded to 8 bit, as files are. Sizes may differ.
+        total: number of images, for the bar.
+        batch_size: most images at once; images of different size never share a batch.
+    """
+    statistics = FeatureStatistics(network.dim, network=network.label)
+    device = next(network.parameters()).device
+    for batch in _batches(progress(images, title, total=total, unit="image"), batch_size):
+        with torch.no_grad():
+            statistics.update(network(batch.to(device).float() / 255))
+    return statistics
+
+
+def _batches(images: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
+    """Stacks of consecutive images of one shape."""
+    batch: list[torch.Tensor] = []
+    for image in images:
+        if batch and (len(batch) == size or image.shape != batch[0].shape):
+            yield torch.stack(batch)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield torch.stack(batch)

@@ -1,0 +1,169 @@
+"""The Fréchet distance between two sets of features, each seen as a Gaussian.
+
+    d² = |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½)                          (Heusel et al. 2017, arXiv 1706.08500, Eq. 6)
+
+With Σ = AᵀA, the eigenvalues of Σa Σb are the squared singular values of A Bᵀ, so tr (Σa Σb)^½ is the sum of those singular
+values. No product of covariances and no matrix square root of an asymmetric matrix is made: both lose half of the digits when
+there are fewer images than features, which is the usual case here.
+
+N images, F features. Everything is float64.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.errors import InputError
+from shared.files import atomic_write
+
+ROUNDING = 1e-6
+"""Negative values up to this share of the total variance are rounding errors and count as 0."""
+
+
+class FeatureStatistics:
+    """Count, mean and covariance of a stream of features.
+
+    Batches are merged by the update of Chan, Golub and LeVeque (1979), which stays exact when the mean is far from 0.
+
+    Args:
+        dim: F.
+        keep_features: also keep the features themselves; the kernel distance needs them, and the Fréchet distance is more exact
+            and faster with them while N ≤ F.
+        network: which network the features come from; distances between different networks are refused. "" = not recorded.
+
+    Attributes:
+        count: N; None when read from a file that does not tell.
+        mean: (F,) float64.
+    """
+
+    def __init__(self, dim: int, keep_features: bool = True, network: str = "") -> None:
+        self.dim, self.network = dim, network
+        self.count: int | None = 0
+        self.mean = torch.zeros(dim, dtype=torch.float64)
+        self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum of outer products of centred features
+        self._batches: list[torch.Tensor] | None = [torch.zeros(0, dim)] if keep_features else None
+
+    def update(self, features: torch.Tensor) -> None:
+        """Add features.
+
+        Args:
+            features: (n, F), any float type and device.
+
+        Raises:
+            InputError: other shape, values that are not finite, or statistics without a count, which cannot grow.
+        """
+        if features.ndim != 2 or features.shape[1] != self.dim or not features.is_floating_point():
+            raise InputError(f"features are {features.dtype} of shape {tuple(features.shape)}; float (n, {self.dim}) was expected")
+        if self.count is None:
+            raise InputError("statistics that were read without their image count cannot be added to; compute them again")
+        if not features.isfinite().all():
+            raise InputError("features hold values that are not finite; the images or the network's weights are damaged")
+        if len(features) == 0:
+            return
+        batch = features.detach().cpu().double()
+        mean = batch.mean(0)
+        centred, shift, total = batch - mean, mean - self.mean, self.count + len(batch)
+        self._scatter += centred.T @ centred + torch.outer(shift, shift) * (self.count * len(batch) / total)
+        self.mean += shift * (len(batch) / total)
+        self.count = total
+        if self._batches is not None:
+            self._batches.append(batch.float())
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """(F, F) float64, unbiased.
+
+        Raises:
+            InputError: fewer than 2 images.
+        """
+        if self.count is None:
+            return self._scatter
+        if self.count < 2:
+            raise InputError(f"a covariance needs at least 2 images; there are {self.count}")
+        return self._scatter / (self.count - 1)
+
+    @property
+    def features(self) -> torch.Tensor | None:
+        """(N, F) float32 in the order they came, or None when they are not kept."""
+        if self._batches is None:
+            return None
+        self._batches = [torch.cat(self._batches)]
+        return self._batches[0]
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file that pytorch-fid reads too (`mu`, `sigma`), whole or not at all."""
+        arrays = {"mu": self.mean.numpy(), "sigma": self.covariance.numpy(), "network": np.array(self.network)}
+        if self.count is not None:
+            arrays["count"] = np.array(self.count)
+        if self.features is not None:
+            arrays["features"] = self.features.numpy()
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FeatureStatistics":
+        """Read a file of `save` or of pytorch-fid, whose files hold neither count nor features.
+
+        Raises:
+            InputError: missing, damaged, or not statistics; names the file.
+        """
+        arrays = _read_arrays(Path(path))
+        mean, covariance = (torch.from_numpy(arrays[key].astype(np.float64)) for key in ("mu", "sigma"))
+        dim = len(mean) if mean.ndim == 1 else 0
+        if covariance.shape != (dim, dim) or not (mean.isfinite().all() and covariance.isfinite().all()):
+            raise InputError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} are no finite mean and covariance")
+        statistics = cls(dim, keep_features="features" in arrays, network=str(arrays.get("network", "")))
+        statistics.count = int(arrays["count"]) if "count" in arrays else None
+        statistics.mean = mean
+        statistics._scatter = covariance * (statistics.count - 1 if statistics.count else 1)
+        if "features" in arrays:
+            statistics._batches = [torch.from_numpy(arrays["features"])]
+        return statistics
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """The squared Fréchet distance d² ≥ 0 between two sets of features, in squared feature units.
+
+    It falls with the number of images even where the distributions are equal, so only results of equal counts compare.
+
+    Raises:
+        InputError: other number of features, other network, fewer than 2 images, or a covariance that is none.
+    """
+    if a.dim != b.dim:
+        raise InputError(f"the statistics have {a.dim} and {b.dim} features; both sides must come from one network")
+    if a.network and b.network and a.network != b.network:
+        raise InputError(f"the statistics come from the networks {a.network} and {b.network}; both sides must come from one network")
+    variance = (a.covariance.trace() + b.covariance.trace()).item()
+    overlap = torch.linalg.svdvals(_root(a) @ _root(b).T).sum().item()
+    distance = (a.mean - b.mean).square().sum().item() + variance - 2 * overlap
+    if distance < -ROUNDING * variance:
+        raise ArithmeticError(f"Fréchet distance {distance} is negative beyond rounding (total variance {variance})")
+    return max(distance, 0.0)
+
+
+def _root(statistics: FeatureStatistics) -> torch.Tensor:
+    """A matrix A with F columns and AᵀA = covariance: the centred features while they are the smaller one, else the symmetric root."""
+    features, count = statistics.features, statistics.count
+    if features is not None and count is not None and count <= statistics.dim:
+        return (features.double() - statistics.mean) / (count - 1) ** 0.5
+    values, vectors = torch.linalg.eigh(statistics.covariance)
+    if values[0] < -ROUNDING * values.sum():
+        raise InputError(f"sigma has the negative eigenvalue {values[0]:.3g}; it is no covariance, compute the statistics again")
+    return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"no statistics file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"cannot read statistics {path}: {error}; it is cut short, damaged or no .npz file: compute them again") from error
+    lost = [key for key in ("mu", "sigma") if key not in arrays]
+    if lost:
+        raise InputError(f"{path} lacks {' and '.join(lost)}; it holds {', '.join(arrays) or 'nothing'}: give a statistics file")
+    return arrays

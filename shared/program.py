@@ -1,0 +1,43 @@
+"""What every `python -m package.program` does around its own work."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from shared.config import parse_config
+from shared.errors import InputError
+from shared.files import write_failure
+
+Config = TypeVar("Config")
+
+
+def run_program(run: Callable[[Config], None], config_class: type[Config], program: str, **parsing: Any) -> None:
+    """Parse the command line into `config_class` and call `run`; see `shared.config.parse_config` for `parsing`."""
+    with one_line_errors():
+        run(parse_config(config_class, program=program, **parsing))
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line on standard error and exit status 1. Our own mistakes keep their traceback."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(_report(" ".join(str(error).split())))
+    except BrokenPipeError:
+        os._exit(1)
+    except OSError as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        sys.exit(_report(f"cannot write {error.filename or 'a file'}: {reason}"))
+    except KeyboardInterrupt:
+        _report("interrupted; the same command with this run's --run_dir continues from its last checkpoint")
+        sys.exit(130)
+
+
+def _report(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return 1

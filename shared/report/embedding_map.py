@@ -1,0 +1,137 @@
+"""Class embeddings on paper: which classes are near each other, and a flat map. C classes, D embedding dimension."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.report.model import EmbeddingMap
+
+WIDTH, HEIGHT, EDGE, RADIUS = 760, 500, 40, 4
+FONT_SIZE, CHARACTER_WIDTH, LONGEST_LABEL = 11, 6.0, 24
+LABEL_ALL_UP_TO = 60
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class name that starts, is centred or ends at (x, y); with a line to its point where it stands off."""
+
+    text: str
+    x: float
+    y: float
+    anchor: str
+    line: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A class at (x, y), in units of the drawing; no label where it would cover something."""
+
+    name: str
+    x: float
+    y: float
+    colour: str
+    label: Label | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The drawn map: its points and the share of the vectors' variance that each axis shows."""
+
+    points: list[Point]
+    shares: tuple[float, float]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """(C, D) → the same directions with norm 1, float64; a zero row stays zero."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def nearest_classes(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of (C, D): ids and distances (C, min(count, C − 1)) of the nearest other rows, on the unit sphere."""
+    vectors = unit_rows(vectors)
+    count = min(count, len(vectors) - 1)
+    ids, distances = [], []
+    for start in range(0, len(vectors), 512):  # blocks, so memory does not grow with C²
+        block = vectors[start : start + 512]
+        squared = np.maximum((block**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * block @ vectors.T, 0)
+        squared[np.arange(len(block)), start + np.arange(len(block))] = np.inf
+        order = np.argsort(squared, axis=1, kind="stable")[:, :count]
+        ids.append(order)
+        distances.append(np.sqrt(np.take_along_axis(squared, order, axis=1)))
+    return np.concatenate(ids), np.concatenate(distances)
+
+
+def principal_plane(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Positions (C, 2) of the unit rows on their two main axes, and the share of the variance each axis shows."""
+    centred = unit_rows(vectors)
+    centred = centred - centred.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:2] * np.sign(axes[:2, np.argmax(np.abs(axes[:2]), axis=1)].diagonal())[:, None]
+    positions, shares = np.zeros((len(centred), 2)), np.zeros(2)
+    positions[:, : len(axes)] = centred @ axes.T
+    shares[: len(axes)] = sizes[:2] ** 2 / max((sizes**2).sum(), 1e-12)
+    return positions, (float(shares[0]), float(shares[1]))
+
+
+def lay_out(embedding_map: EmbeddingMap) -> Layout:
+    """Place every class on its principal plane, and labels where there is room.
+
+    Classes are visited farthest from those before, so when not all labels fit, those that do are spread over the map.
+    Up to `LABEL_ALL_UP_TO` classes a label may also stand off its point, with a line to it.
+    """
+    positions, shares = principal_plane(embedding_map.vectors)
+    centres = _fit(positions)
+    distances = (1, 2, 3, 5, 7) if len(centres) <= LABEL_ALL_UP_TO else (1,)
+    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres]
+    points = {}
+    for index in _spread_order(centres):
+        name, (x, y) = str(embedding_map.class_names[index]), centres[index]
+        label = _place(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…", x, y, distances, taken)
+        colour = "#{:02x}{:02x}{:02x}".format(*(int(value) for value in embedding_map.palette[index]))
+        points[index] = Point(name, x, y, colour, label)
+    return Layout([points[index] for index in range(len(centres))], shares)
+
+
+def _fit(positions: np.ndarray) -> list[tuple[float, float]]:
+    """Scale both axes by one factor, so that distances keep their proportions, and centre in the drawing."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    room = np.array([WIDTH, HEIGHT]) - 2 * EDGE
+    scale = (room / np.maximum(high - low, 1e-9)).min() if (high > low).any() else 1.0
+    centred = (positions - (low + high) / 2) * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
+    return [(round(float(x), 1), round(float(y), 1)) for x, y in centred]
+
+
+def _spread_order(centres: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices so that each is the one farthest from all before it."""
+    xy = np.array(centres)
+    order, gap = [0], np.full(len(xy), np.inf)
+    for _ in range(len(xy) - 1):
+        gap = np.minimum(gap, np.linalg.norm(xy - xy[order[-1]], axis=1))
+        gap[order[-1]] = -1
+        order.append(int(gap.argmax()))
+    return order
+
+
+def _place(text: str, x: float, y: float, distances: Sequence[int], taken: list[Box]) -> Label | None:
+    """The first spot around (x, y) where the text covers nothing in `taken`, to which it is then added."""
+    width = CHARACTER_WIDTH * len(text)
+    for distance in distances:
+        for dx, dy in ((1, 0), (-1, 0), (0, -1), (0, 1), (0.8, -0.8), (-0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)):
+            anchor, before = {-1: ("end", width), 0: ("middle", width / 2), 1: ("start", 0.0)}[int(np.sign(dx))]
+            at, middle = x + dx * distance * (RADIUS + 3), y + dy * distance * (RADIUS + 7)
+            box = (at - before, middle - FONT_SIZE / 2, at - before + width, middle + FONT_SIZE / 2)
+            inside = box[0] > 0 and box[1] > 0 and box[2] < WIDTH and box[3] < HEIGHT
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                return Label(text, round(at, 1), round(middle, 1), anchor, line=distance > 1)
+    return None
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,165 @@
+"""A run directory: everything one run wrote, and nothing else."""
+
+import json
+import math
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.config import read_yaml, to_yaml
+from shared.errors import InputError
+from shared.files import write_failure, write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+RUNS = Path("runs")
+NOT_STORED = ("run_dir", "dry_run")
+"""Settings of one command rather than of the run."""
+LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "accelerate", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
+
+
+class RunDirectory:
+    """`runs/<program>/<name>/` with config.yaml, metrics.jsonl, log.txt, environment.json, tensorboard/ and checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.time()
+
+    @classmethod
+    def choose(cls, program: str, name: str, run_dir: str | None) -> "RunDirectory":
+        """The directory given as `run_dir`, or the next free `runs/<program>/<name>-<number>`."""
+        if run_dir is not None:
+            return cls(Path(run_dir))
+        taken = [int(path.name.rsplit("-", 1)[1]) for path in RUNS.glob(f"{program}/{name}-*") if path.name.rsplit("-", 1)[1].isdigit()]
+        return cls(RUNS / program / f"{name}-{max(taken, default=0) + 1:03d}")
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """An existing run.
+
+        Raises:
+            InputError: there is no run at `path`.
+        """
+        run = cls(Path(path))
+        if not run.config_path.is_file():
+            raise InputError(f"{path} is no run directory: it has no config.yaml; give the folder that a training program printed")
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_yaml(self.config_path)
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of the checkpoint `last` or `best`."""
+        return self.path / "checkpoints" / f"{which}.safetensors"
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Write config.yaml (without `run_dir`, so that `--config` of it starts a new run) and environment.json."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write run directory {self.path}: {write_failure(error) or error}") from error
+        write_text(self.config_path, to_yaml({key: value for key, value in config.items() if key not in NOT_STORED}))
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+
+    def log(self, message: str) -> None:
+        """Print a line and keep it in log.txt."""
+        print(message, flush=True)
+        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+
+    def log_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Append one line to metrics.jsonl and the same values to TensorBoard. Non-finite values become null."""
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
+        for key, value in values.items():
+            self.tensorboard.add_scalar(key, value, step)
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl, oldest first."""
+        path = self.path / "metrics.jsonl"
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                yield json.loads(line)
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics later than `step`: a resumed run writes them again."""
+        kept = [json.dumps(entry) for entry in self.metrics() if entry["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
+
+    @cached_property
+    def tensorboard(self) -> "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.path / "tensorboard")
+
+    def close(self) -> None:
+        if "tensorboard" in self.__dict__:
+            self.tensorboard.close()
+
+
+def find_runs(program: str) -> list[RunDirectory]:
+    """Runs of `program` under `runs/`, newest first."""
+    paths = [path.parent for path in RUNS.glob(f"{program}/*/config.yaml")]
+    return [RunDirectory(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge or repeat a run: command, versions, machine, revision, date."""
+    import torch
+
+    return {
+        "command": shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in LIBRARIES if _version(name)},
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "revision": _revision(),
+    }
+
+
+def machine() -> str:
+    """Processor, or the GPU when there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    import os
+
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _module_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    root = Path(__file__).parent.parent
+    try:
+        done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

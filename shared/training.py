@@ -1,0 +1,85 @@
+"""Small parts that both training loops use."""
+
+import math
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from shared.checkpoint import TrainingState
+from shared.config import require_same_settings
+from shared.errors import InputError
+from shared.rundir import NOT_STORED, RunDirectory
+
+Item = TypeVar("Item")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA when there is a device."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make every random draw of a step (dropout, style) a function of (seed, step, rank), so that resuming needs no generator state."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
+
+
+def require_finite(losses: dict[str, torch.Tensor], step: int) -> None:
+    """Stop before a bad loss reaches the weights.
+
+    Raises:
+        InputError: names the losses that are not finite.
+    """
+    bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
+    if bad:
+        raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; lower the learning rate. The last checkpoint is unharmed")
+
+
+def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":
+    """Progress bar with rate and time left; one line every ten seconds where there is no terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(items, title, total=total, initial=initial, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+class RunningMeans:
+    """Means of named values since the last `take`."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+
+def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:
+    """Start `run`, or load its last checkpoint into `state` when there is one: the same command continues.
+
+    Args:
+        config: resolved settings of this command.
+        free: dotted settings that a continued run may change.
+
+    Raises:
+        InputError: the folder holds something else than a run, or a run with other settings.
+    """
+    last = run.checkpoint("last")
+    if run.path.is_dir() and any(run.path.iterdir()) and not run.config_path.is_file():
+        raise InputError(f"{run.path} is not empty and holds no run of this program; choose another --run_dir")
+    if run.config_path.is_file():
+        given = {key: value for key, value in config.items() if key not in NOT_STORED}
+        require_same_settings(run.config, given, free=free, where=str(run.path))
+    if last.is_file():
+        state.load(last)
+    run.start(config)
+    run.forget_after(state.step)
+    run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")

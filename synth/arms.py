@@ -1,0 +1,98 @@
+"""The arms of a comparison: each is one `python -m synth.train` in a process of its own, then images of every validation layout."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from shared.checkpoint import read_checkpoint
+from shared.data.loader import BatchLoader
+from shared.errors import InputError
+from shared.files import write_text
+from shared.rundir import RunDirectory
+from shared.training import progress, seed_step
+from shared.visualise import save_png
+from synth.generation import generate_batch
+from synth.networks import load_generator, parameter_count
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One semantics at one seed. `run` is the training's directory, `images` the folder of its generated PNGs."""
+
+    semantics: str
+    seed: int
+    run: RunDirectory
+
+    @property
+    def images(self) -> Path:
+        return self.run.path / "generated"
+
+    def loss_curves(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Loss name -> (steps, values), as logged."""
+        curves: dict[str, tuple[list[int], list[float]]] = {}
+        for entry in self.run.metrics():
+            for name, value in entry.items():
+                if name.startswith(("generator/", "discriminator/")) and value is not None:
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(entry["step"])
+                    values.append(value)
+        return curves
+
+    def parameters(self) -> int:
+        """Trained values of the generator."""
+        return parameter_count(load_generator(self.run, torch.device("cpu")).generator)
+
+    def trained_steps(self) -> int:
+        return int(read_checkpoint(self.run.checkpoint("last"))[1]["step"])
+
+
+class CommandLog:
+    """Runs programs of this project as commands, and remembers those that succeeded, so that a comparison that was stopped goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def run(self, *arguments: str) -> None:
+        """Run `python -m <arguments>` unless it was done before.
+
+        Raises:
+            InputError: the command failed; what it printed says why.
+        """
+        line = shlex.join(["python", "-m", *arguments])
+        if line in self.seconds:
+            print(f"done before: {line}", flush=True)
+            return
+        print(f"$ {line}", flush=True)
+        started = time.perf_counter()
+        status = subprocess.run([sys.executable, "-m", *arguments]).returncode
+        if status:
+            raise InputError(f"`{line}` ended with status {status}; its own message stands above")
+        self.seconds[line] = round(time.perf_counter() - started, 1)
+        write_text(self.path, json.dumps(self.seconds, indent=2))
+
+
+def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None:
+    """Write one PNG per validation layout into `arm.images`; images that are there already stay."""
+    trained = load_generator(arm.run, device)
+    for index, batch in enumerate(progress(loader, f"generate {arm.semantics}, seed {arm.seed}", total=len(loader), unit="batch")):
+        paths = [arm.images / f"{name}.png" for name in batch.names]
+        if all(path.is_file() for path in paths):
+            continue
+        seed_step(arm.seed, index)
+        for path, image in zip(paths, generate_batch(trained.generator, trained.style_encoder, batch.to(device))):
+            save_png(image, path)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))

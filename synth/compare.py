@@ -1,0 +1,93 @@
+"""The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
+
+from datetime import datetime
+
+from shared.checkpoint import TrainingState
+from shared.config import to_dict, to_yaml
+from shared.data import build_dataset
+from shared.data.loader import build_eval_loader
+from shared.embedding_file import ClassEmbeddings
+from shared.files import write_text
+from shared.program import run_program
+from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
+from shared.rundir import RunDirectory, machine
+from shared.training import begin_or_continue, choose_device
+from synth.arms import Arm, CommandLog, generate_images
+from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
+from synth.config import FREE_ON_RESUME, PROTOCOL, CompareConfig
+from synth.embeddings import find_embeddings
+from synth.inputs import eval_transform
+from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
+
+
+def compare(config: CompareConfig) -> None:
+    """Run, or continue, the comparison and write its report."""
+    # --- What is needed, before anything starts -------------------------------------------------------------------------
+    train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    spec, device = val_set.spec, choose_device(config.train.device)
+    embeddings_path = find_embeddings(config.embeddings, spec, required="learned" in config.semantics)
+    segmenter = find_segmenter(config.segmenter, spec)
+    network = feature_network(config, segmenter, device)
+    run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
+    arms = [Arm(name, seed, RunDirectory(run.path / f"{name}-seed{seed}")) for seed in config.seeds for name in config.semantics]
+    if config.dry_run:
+        print(to_yaml(to_dict(config)))
+        print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
+        return
+    begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_ON_RESUME)
+    write_text(run.path / "protocol.yaml", to_yaml({section: to_dict(getattr(config, section)) for section in PROTOCOL}))
+    commands = CommandLog(run.path / "commands.json")
+    transform, batch_size = eval_transform(config.input), config.train.batch_size
+    loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)
+    names = write_real(run.path / "real", loader, spec)
+
+    # --- Train and generate ---------------------------------------------------------------------------------------------
+    for arm in arms:
+        given = [] if embeddings_path is None else ["--embeddings", str(embeddings_path)]
+        arguments = ["--semantics", arm.semantics, "--train.seed", str(arm.seed), *given, "--run_dir", str(arm.run.path)]
+        commands.run("synth.train", "--config", str(run.path / "protocol.yaml"), *arguments)
+        generate_images(arm, loader, device)
+
+    # --- Score ----------------------------------------------------------------------------------------------------------
+    scorer = Scorer(network, segmenter, commands, run.path / "real", names, spec)
+    runs = [score_arm(scorer, arm) for arm in arms]
+    references = scorer.references(build_eval_loader(train_set, transform, batch_size=batch_size, num_workers=0), loader)
+
+    # --- Report ---------------------------------------------------------------------------------------------------------
+    embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
+    report = ComparisonReport(
+        title=f"Semantics compared on {spec.name}",
+        dataset=spec,
+        created=datetime.now(),
+        machine=machine(),
+        score_kinds=score_kinds(network),
+        runs=runs,
+        references=references,
+        pictures=layout_pictures(arms, names, run.path / "real", loader, spec, config.pictures),
+        embedding_map=None if embeddings is None else EmbeddingMap(spec.class_names, embeddings.vectors.numpy(), spec.palette),
+        protocol=protocol_items(config, embeddings, len(names)),
+        segmentation=segmentation_results(segmenter, embeddings),
+        commands=commands_run(segmenter, embeddings, commands),
+        notes=notes_of(arms),
+    )
+    run.log(f"report: {write_report(report, run.path / 'report').resolve()}")
+
+
+def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:
+    """What the report says of one trained arm."""
+    curves = {name: LossCurve(steps, values) for name, (steps, values) in arm.loss_curves().items()}
+    *_, last = arm.run.metrics()
+    return ArmRun(
+        semantics=arm.semantics,
+        seed=arm.seed,
+        scores=scorer.score_folder(arm.images),
+        loss_curves=curves,
+        seconds=last["seconds"],
+        steps=last["step"],
+        generator_parameters=arm.parameters(),
+        run_dir=str(arm.run.path),
+    )
+
+
+if __name__ == "__main__":
+    run_program(compare, CompareConfig, "synth.compare")

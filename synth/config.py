@@ -1,0 +1,183 @@
+"""Settings of the synthesis programs."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shared.config import TrainConfig
+from shared.data.config import DataConfig
+from shared.errors import InputError
+
+
+@dataclass
+class InputConfig:
+    """How images and label maps become training samples."""
+
+    size: tuple[int, int] = (64, 128)
+    """(height, width) in pixels of the images that the generator makes."""
+    mode: Literal["fixed", "resize_and_crop", "crop", "scale_width_and_crop", "scale_shortside_and_crop"] = "fixed"
+    """fixed: resize to the size, whatever the proportions; the others as the published options of those names."""
+    load_size: tuple[int, int] | None = None
+    """(height, width) in pixels before the crop (modes ending in _and_crop). Null: the size."""
+    flip: bool = True
+    """Mirror half of the training samples left to right."""
+    instance_edges: bool = False
+    """Add a channel that marks borders of instances and of labels; needs a data set with instances."""
+
+
+@dataclass
+class GeneratorConfig:
+    """The SPADE generator."""
+
+    width: int = 16
+    """Channels of the last block (ngf); 64 in the published networks."""
+    hidden: int = 32
+    """Channels between a layer's semantics and its scale and shift; 128 in the published networks."""
+    upsampling: Literal["normal", "more", "most"] = "normal"
+    """Doublings of the size from the first block to the image: 5, 6 or 7."""
+    norm: Literal["batch", "sync", "instance"] = "batch"
+    """Parameter-free normalisation that SPADE modulates; sync shares statistics between processes."""
+    style_dim: int | None = None
+    """Size of the style code; its encoder is trained along and gives many images per layout. Null: one image per layout."""
+
+
+@dataclass
+class DiscriminatorConfig:
+    """The multi-scale patch discriminator."""
+
+    width: int = 16
+    """Channels of the first layer (ndf); 64 in the published networks."""
+    num_scales: int = 2
+    """Copies that look at the image and at its halvings."""
+    num_layers: int = 4
+    """Strided and plain layers before the prediction."""
+    semantics: Literal["same", "onehot"] = "same"
+    """What the discriminator sees of the label map: the generator's semantics, or one-hot in every arm."""
+
+
+@dataclass
+class LossConfig:
+    """Terms of the generator's loss."""
+
+    gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
+    """Adversarial loss."""
+    feature_weight: float = 10.0
+    """Weight of matching the discriminator's features of the real image."""
+    vgg_weight: float = 10.0
+    """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not to be had."""
+    vgg_weights: str | None = None
+    """File with torchvision's VGG-19 weights. Null: the torch cache, or download."""
+    kl_weight: float = 0.05
+    """Weight of the style code's divergence from its prior (with generator.style_dim)."""
+
+
+@dataclass
+class SynthTrainConfig(TrainConfig):
+    """Optimisation: Adam with two time scales, constant rate and then linear to zero."""
+
+    steps: int = 400
+    """Generator and discriminator updates in all."""
+    batch_size: int = 4
+    """Images per update and process."""
+    learning_rate: float = 4e-4
+    """Base rate; with two time scales the generator has half of it and the discriminator twice."""
+    two_time_scales: bool = True
+    """TTUR with betas (0, 0.9); otherwise the base rate for both with betas (0.5, 0.999)."""
+    fresh_fakes: bool = True
+    """Generate again, with the updated generator, for the discriminator's update, as the published loop does; false shows it the images
+    of the generator's update, which takes a quarter less time."""
+    decay_from: float = 0.5
+    """Share of the steps after which the rate falls linearly to zero."""
+    ema_decay: float | None = None
+    """Decay per step of an average of the generator's weights, which is then what generates. Null: no average."""
+    sample_every: int = 200
+    """Steps between sample pictures in TensorBoard."""
+
+
+@dataclass
+class SynthConfig:
+    """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
+
+    semantics: Literal["onehot", "random", "learned", "onehot_dense"] = "onehot"
+    """The table that stands for the classes: one-hot (without a one-hot tensor), random unit vectors, or learned class embeddings;
+    onehot_dense makes the one-hot tensor and is there for comparison."""
+    embeddings: str | None = None
+    """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
+    embedding_dim: int = 8
+    """Width of random semantics when there is no embedding file to take it from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data set."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """Size and augmentation."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The generator."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminator."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The losses."""
+    train: SynthTrainConfig = field(default_factory=SynthTrainConfig)
+    """Length and optimisation."""
+    run_dir: str | None = None
+    """Folder of the run; continues the run that is there. Null: the next free runs/synth.train/<data>-<semantics>-<number>."""
+    dry_run: bool = False
+    """Resolve, check data and embeddings, print, and stop."""
+
+
+@dataclass
+class CompareConfig:
+    """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
+
+    semantics: list[Literal["onehot", "random", "learned", "onehot_dense"]] = field(default_factory=lambda: ["onehot", "random", "learned"])
+    """The arms."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Training seeds of every arm; from two on, the report has deviations and paired differences."""
+    embeddings: str | None = None
+    """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
+    segmenter: str | None = None
+    """Run of seg.train --head softmax on the same data: it segments the generated images, and its encoder gives the features where the
+    Inception weights are not to be had. Null: the newest."""
+    features: Literal["auto", "inception", "encoder"] = "auto"
+    """Features of the distances: Inception's (FID) or the segmenter's encoder's (FD-seg); auto: Inception's when its weights are there."""
+    inception_weights: str | None = None
+    """Inception weights file. Null: the torch cache, or download."""
+    pictures: int = 6
+    """Validation layouts shown in the report."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data set."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """Size and augmentation, of every arm."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The generator of every arm."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminator of every arm."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The losses of every arm."""
+    train: SynthTrainConfig = field(default_factory=SynthTrainConfig)
+    """Length and optimisation of every arm; the seed is replaced."""
+    run_dir: str | None = None
+    """Folder of the comparison; continues the one that is there. Null: the next free runs/synth.compare/<data>-<number>."""
+    dry_run: bool = False
+    """Resolve, check what is needed, print, and stop."""
+
+    def __post_init__(self) -> None:
+        for name in ("semantics", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} is {values}; one or more different values were expected")
+        if self.train.stop_after is not None:
+            raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
+
+
+PROTOCOL = ("data", "input", "generator", "discriminator", "loss", "train")
+"""Sections of a comparison that every arm shares."""
+
+FREE_ON_RESUME = {
+    "run_dir",
+    "dry_run",
+    "embeddings",
+    "data.root",
+    "data.num_workers",
+    "train.steps",
+    "train.stop_after",
+    "train.save_every",
+}
+"""Settings that a continued run may change."""

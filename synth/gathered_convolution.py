@@ -1,0 +1,194 @@
+"""The convolution of a one-hot map, exact, without the one-hot map.
+
+Over a one-hot map a convolution only adds columns of its kernel: out(p) = Σ_tap W[:, id(p + tap), tap]. Equal patches of the label map
+give equal outputs, and in real maps few patches differ. So the sum is taken once for every distinct patch, and pixels look theirs up:
+two products of very sparse matrices with the kernel's rows. A sparse matrix is kept as *bags*, the rows that each output adds up, for
+`F.embedding_bag`. Its gradient is again a sum over bags, those of the transposed matrix: nothing is scattered, the result is
+deterministic, and no tensor has pixels × classes elements.
+
+Letters: N images, P output pixels of the batch, T taps of the kernel, K ids, U distinct patches, O channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Pair = tuple[int, int]
+
+SEGMENT = 256
+"""Longest stretch of a transposed bag that is summed in one go: one class may fill the picture, and then this keeps all threads busy
+and the rounding small."""
+
+
+class TransposedBags(NamedTuple):
+    """For every row the bags that use it, in two levels: rows of segments, segments of entries."""
+
+    bags: Tensor  # (entries,)
+    weights: Tensor | None  # (entries,)
+    segments: Tensor  # (segments,) first entry of each segment
+    rows: Tensor  # (num_rows,) first segment of each row
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """A sparse matrix (bags × rows).
+
+    indices: (entries,) int64 row of each entry, bag after bag. offsets: (bags,) int64 first entry of each bag.
+    weights: (entries,) float, or None: all 1. order: (entries,) entries sorted by row, if that is known already.
+    """
+
+    indices: Tensor
+    offsets: Tensor
+    num_rows: int
+    weights: Tensor | None = None
+    order: Tensor | None = None
+
+    @cached_property
+    def transposed(self) -> TransposedBags:
+        """Computed at the first backward, then shared by every layer that uses these bags."""
+        num_entries = len(self.indices)
+        lengths = self.offsets.diff(append=self.offsets.new_tensor([num_entries]))
+        bag_of_entry = torch.repeat_interleave(lengths, output_size=num_entries)
+        order = self.indices.argsort(stable=True) if self.order is None else self.order
+        counts = torch.bincount(self.indices, minlength=self.num_rows)
+        starts = counts.cumsum(0) - counts
+        segments = torch.cat([starts, torch.arange(0, num_entries, SEGMENT, device=starts.device)]).unique()
+        weights = None if self.weights is None else self.weights[order]
+        return TransposedBags(bag_of_entry[order], weights, segments, torch.searchsorted(segments, starts))
+
+
+class _SumRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, bags: Bags) -> Tensor:
+        ctx.bags = bags
+        return _bag_sums(rows, bags.indices, bags.offsets, bags.weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        lists = ctx.bags.transposed
+        partial = _bag_sums(gradient.contiguous(), lists.bags, lists.segments, lists.weights)
+        return _bag_sums(partial, torch.arange(len(partial), device=partial.device), lists.rows, None), None
+
+
+def _bag_sums(rows: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+    weights = None if weights is None else weights.to(rows.dtype)
+    return F.embedding_bag(indices, rows, offsets, mode="sum", per_sample_weights=weights)
+
+
+def sum_rows(rows: Tensor, bags: Bags) -> Tensor:
+    """The product bags · rows: (num_rows, O) -> (bags, O), differentiable in `rows`."""
+    return _SumRows.apply(rows, bags)
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """The windows that a kernel sees on an id map.
+
+    members: (U, T) int64 ids of every distinct patch; `num_ids` stands for outside of the map.
+    of_pixel: the bags (P × U) that look up each output pixel's patch. size: (height, width) of the output.
+    """
+
+    members: Tensor
+    num_ids: int
+    of_pixel: Bags
+    size: Pair
+
+    @property
+    def ids(self) -> Tensor:
+        """(N, height, width): the number of each output pixel's patch."""
+        return self.of_pixel.indices.view(-1, *self.size)
+
+    @cached_property
+    def taps(self) -> Bags:
+        """(U × K·T): the kernel rows, id · T + tap, that a patch adds up. What is outside of the map adds nothing."""
+        inside = self.members < self.num_ids
+        rows = self.members * self.members.shape[1] + torch.arange(self.members.shape[1], device=self.members.device)
+        return Bags(rows[inside], _first_entries(inside), self.num_ids * self.members.shape[1])
+
+    @cached_property
+    def windows(self) -> Bags:
+        """(U·T × K): the id at each place of each patch; an empty bag outside of the map."""
+        inside = (self.members < self.num_ids).flatten()
+        return Bags(self.members.flatten()[inside], inside.cumsum(0) - inside.long(), self.num_ids)
+
+    @cached_property
+    def means(self) -> Bags:
+        """(U × K): the average over a patch; what is outside of the map does not count."""
+        inside = self.members < self.num_ids
+        share = inside / inside.sum(1, keepdim=True)
+        return Bags(self.members[inside], _first_entries(inside), self.num_ids, weights=share[inside])
+
+
+def convolve_ids(rows: Tensor, bias: Tensor | None, patches: Patches) -> Tensor:
+    """The convolution of a map of ids, for each distinct patch.
+
+    rows: (K·T, O), what the kernel answers to each id at each tap, differentiable. bias: (O,) or None. Returns (U, O).
+    """
+    sums = sum_rows(rows, patches.taps)
+    return sums if bias is None else sums + bias
+
+
+def convolve_features(features: Tensor, kernel: Tensor, bias: Tensor, patches: Patches) -> Tensor:
+    """The convolution of a map whose pixels show one of K feature vectors, for each distinct patch.
+
+    features: (K, I). kernel: (O, I, kh, kw). bias: (O,). Returns (U, O).
+    """
+    columns = sum_rows(features, patches.windows).view(len(patches.members), -1)  # (U, T·I)
+    return torch.addmm(bias, columns, kernel.permute(2, 3, 1, 0).flatten(0, 2))
+
+
+def to_pixels(of_patch: Tensor, patches: Patches) -> Tensor:
+    """(U, O) -> (N, O, height, width) in channels-last memory: every pixel shows its patch."""
+    height, width = patches.size
+    return sum_rows(of_patch, patches.of_pixel).view(-1, height, width, of_patch.shape[1]).permute(0, 3, 1, 2)
+
+
+def distinct_patches(ids: Tensor, num_ids: int, kernel: Pair, stride: Pair, padding: Pair) -> Patches:
+    """Find the distinct windows of a convolution or a pooling.
+
+    ids: (N, h, w) int64 in [0, num_ids). kernel, stride, padding: (vertical, horizontal).
+    """
+    padded = F.pad(ids, (padding[1], padding[1], padding[0], padding[0]), value=num_ids)
+    height, width = ((padded.shape[1 + axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
+    taps = list(product(range(kernel[0]), range(kernel[1])))
+    views = (padded[:, i :: stride[0], j :: stride[1]][:, :height, :width] for i, j in taps)
+    sorted_codes, order = _codes(views, num_ids + 1).flatten().sort(stable=True)
+    is_first = torch.ones_like(sorted_codes, dtype=torch.bool)
+    is_first[1:] = sorted_codes[1:] != sorted_codes[:-1]
+    patch_of_pixel = torch.empty_like(order)
+    patch_of_pixel[order] = is_first.cumsum(0) - 1
+
+    examples = order[is_first, None]  # (U, 1) one pixel of each patch
+    image, y, x = examples // (height * width), examples // width % height, examples % width
+    offsets = torch.tensor(taps, device=ids.device)
+    members = padded[image, y * stride[0] + offsets[:, 0], x * stride[1] + offsets[:, 1]]
+    pixels = torch.arange(len(order), device=ids.device)
+    return Patches(members, num_ids, Bags(patch_of_pixel, pixels, len(members), order=order), (height, width))
+
+
+def _codes(views: Iterator[Tensor], base: int) -> Tensor:
+    """One number per window, equal exactly where the windows are: their ids as digits to `base`.
+
+    Before 64 bits overflow, the numbers so far are replaced by their ranks.
+    """
+    codes, bound = next(views), base
+    for view in views:
+        if bound > 2**62 // base:
+            distinct, codes = codes.unique(return_inverse=True)
+            bound = len(distinct)
+        codes, bound = codes * base + view, bound * base
+    return codes
+
+
+def _first_entries(used: Tensor) -> Tensor:
+    """(U, T) bool -> (U,): where each row's entries start when the used ones are listed."""
+    counts = used.sum(1)
+    return counts.cumsum(0) - counts

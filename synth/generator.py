@@ -1,0 +1,138 @@
+"""The SPADE generator (Park et al., 2019, Fig. 4): residual blocks and ×2 upsampling, steered by the semantics at every size.
+
+Module names are those of the published checkpoints.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.errors import InputError
+from synth.layout import SemanticPyramid
+from synth.semantics import Semantics
+from synth.spade import NORMS, SpadeResidualBlock
+from synth.spectral import initialise
+
+DOUBLINGS = {"normal": 5, "more": 6, "most": 7}
+"""How often the first feature map is doubled on the way to the image."""
+
+
+def published_image_size(crop_size: int, aspect_ratio: float = 1.0, upsampling: str = "normal") -> tuple[int, int]:
+    """(height, width) that the published options stand for: `crop_size` is the width, and the *start* size is rounded.
+
+    Raises InputError when they give no image at all, e.g. crop 128, aspect 2 with `most`.
+    """
+    factor = 2 ** DOUBLINGS[upsampling]
+    start_width = crop_size // factor
+    start_height = round(start_width / aspect_ratio)
+    if start_height < 1 or start_width < 1:
+        raise InputError(
+            f"crop size {crop_size} with aspect ratio {aspect_ratio} and upsampling {upsampling} starts from {start_height}×{start_width} "
+            f"pixels; use a crop size of at least {round(factor * max(1.0, aspect_ratio))}"
+        )
+    return start_height * factor, start_width * factor
+
+
+class SpadeGenerator(nn.Module):
+    """Images from label maps.
+
+    semantics: what conditions the network; becomes a part of it.
+    image_size: (height, width) of the images, both multiples of 32, 64 or 128 for `upsampling` normal, more or most.
+    width: channels before the image (ngf); the first layers have 16 times as many. hidden: inner width of the SPADE layers.
+    norm: batch, sync (over all processes) or instance.
+    z_dim: None: the first features are convolved from the semantics and the network is deterministic. A number: they come from a style
+        vector z of this length (the decoder of a variational auto-encoder).
+    Raises InputError for unknown names and for an image size that the doublings cannot reach; it names the nearest one that they can.
+    """
+
+    def __init__(
+        self,
+        semantics: Semantics,
+        *,
+        image_size: tuple[int, int],
+        width: int = 64,
+        upsampling: str = "normal",
+        norm: str = "batch",
+        hidden: int = 128,
+        z_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_choice("upsampling", upsampling, list(DOUBLINGS))
+        _check_choice("norm", norm, list(NORMS))
+        self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
+        self.start_size = _start_size(image_size, 2 ** DOUBLINGS[upsampling])
+        wide = 16 * width
+        self.fc: nn.Conv2d | nn.Linear
+        if z_dim is None:
+            self.fc = nn.Conv2d(semantics.width, wide, 3, padding=1)
+        else:
+            self.fc = nn.Linear(z_dim, wide * self.start_size[0] * self.start_size[1])
+
+        def block(in_channels: int, out_channels: int) -> SpadeResidualBlock:
+            return SpadeResidualBlock(in_channels, out_channels, semantics.width, hidden=hidden, norm=norm)
+
+        self.head_0 = block(wide, wide)
+        self.G_middle_0 = block(wide, wide)
+        self.G_middle_1 = block(wide, wide)
+        self.up_0 = block(wide, 8 * width)
+        self.up_1 = block(8 * width, 4 * width)
+        self.up_2 = block(4 * width, 2 * width)
+        self.up_3 = block(2 * width, width)
+        if upsampling == "most":
+            self.up_4 = block(width, width // 2)
+        self.conv_img = nn.Conv2d(width // 2 if upsampling == "most" else width, 3, 3, padding=1)
+        initialise(self)
+
+    def forward(self, label_map: Tensor, *, z: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
+        """label_map: (N, H, W) int64, −1 = ignored, of any size: it is resized to each layer's. edges: (N, H, W) bool.
+        z: (N, z_dim); None draws it from the prior. Returns (N, 3, height, width) in [−1, 1].
+        """
+        return self.synthesise(self.semantics.pyramid(label_map, edges), z)
+
+    def synthesise(self, pyramid: SemanticPyramid, z: Tensor | None = None) -> Tensor:
+        """`forward` for semantics that are already a pyramid, which a training step shares between both networks."""
+        x = self._first_features(pyramid, z)
+        x = self.head_0(x, pyramid)
+        x = self.G_middle_0(_double(x), pyramid)
+        if self.upsampling != "normal":
+            x = _double(x)
+        x = self.G_middle_1(x, pyramid)
+        x = self.up_0(_double(x), pyramid)
+        x = self.up_1(_double(x), pyramid)
+        x = self.up_2(_double(x), pyramid)
+        x = self.up_3(_double(x), pyramid)
+        if self.upsampling == "most":
+            x = self.up_4(_double(x), pyramid)
+        return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+
+    def _first_features(self, pyramid: SemanticPyramid, z: Tensor | None) -> Tensor:
+        if isinstance(self.fc, nn.Conv2d):
+            if z is not None:
+                raise ValueError("this generator has no style input: build it with z_dim to pass z")
+            return pyramid.at(*self.start_size).convolve(self.fc)
+        assert self.z_dim is not None
+        expected = (pyramid.batch_size, self.z_dim)
+        if z is None:
+            z = torch.randn(expected, device=self.fc.weight.device)
+        if z.shape != expected:
+            raise ValueError(f"z has shape {tuple(z.shape)}, expected (images, z_dim) = {expected}")
+        return self.fc(z).unflatten(1, (-1, *self.start_size))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _start_size(image_size: tuple[int, int], factor: int) -> tuple[int, int]:
+    nearest = [max(1, round(length / factor)) * factor for length in image_size]
+    if list(image_size) != nearest:
+        raise InputError(
+            f"image size {image_size[0]}×{image_size[1]} (height × width) is not a multiple of {factor}; "
+            f"the nearest is {nearest[0]}×{nearest[1]}"
+        )
+    return image_size[0] // factor, image_size[1] // factor
+
+
+def _check_choice(option: str, value: str, choices: list[str]) -> None:
+    if value not in choices:
+        raise InputError(f"unknown {option} {value!r}; choose one of {', '.join(choices)}")

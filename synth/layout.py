@@ -1,0 +1,138 @@
+"""The semantic map of a batch at one size, known only by what a convolution makes of it.
+
+A `Layout` answers `convolve(conv)`; whether the map ever exists is its own affair. `GatheredLayout` keeps ids and adds kernel rows;
+`DenseLayout` keeps the map and is the reference, and the way in for soft maps. A `SemanticPyramid` keeps the layouts of a batch by
+size, so that all layers of a resolution, both networks and both passes of a step share one set of indices.
+
+Letters: N images, S width of the semantics, K ids of a layout, T taps and O output channels of a kernel.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synth.gathered_convolution import Pair, Patches, distinct_patches, gathered_convolution, sum_rows
+
+KernelRows = Callable[[Tensor], Tensor]
+"""(O, S, kh, kw) -> (K, T·O): what the taps of a kernel answer to each of the K ids of a layout."""
+
+
+class Layout(ABC):
+    """A semantic map of N images, `width` channels and `size` (height, width)."""
+
+    batch_size: int
+    width: int
+    size: Pair
+
+    @abstractmethod
+    def convolve(self, conv: nn.Conv2d) -> Tensor:
+        """Convolve the semantic map with the first `width` input channels of `conv`, bias included: (N, O, height, width).
+
+        Further input channels of `conv` are the caller's to add: the discriminator's first kernel also reads the image.
+        """
+
+    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
+        """`first`, ReLU, then a second convolution of the same geometry, which keeps the size: (N, O, height, width).
+
+        kernel: (O, first.out_channels, kh, kw). bias: (O,).
+        """
+        return F.conv2d(F.relu(self.convolve(first)), kernel, bias, padding=_padding(first))
+
+    @abstractmethod
+    def resized(self, height: int, width: int) -> "Layout":
+        """The map resized as `F.interpolate(mode="nearest")` does."""
+
+    @abstractmethod
+    def pooled(self) -> "Layout":
+        """The map after 3×3 average pooling with stride 2 and padding 1 that is not counted."""
+
+
+class SemanticPyramid:
+    """The layouts of one batch at every size that was asked for."""
+
+    def __init__(self, full_size: Layout) -> None:
+        self.size, self.batch_size = full_size.size, full_size.batch_size
+        self._resized: dict[Pair, Layout] = {full_size.size: full_size}
+        self._pooled = [full_size]
+
+    def at(self, height: int, width: int) -> Layout:
+        """The semantics resized (nearest) to height × width pixels."""
+        if (height, width) not in self._resized:
+            self._resized[height, width] = self._pooled[0].resized(height, width)
+        return self._resized[height, width]
+
+    def pooled(self, times: int) -> Layout:
+        """The full-size semantics after `times` average poolings, each halving the size: what the discriminator's lower scales see."""
+        while len(self._pooled) <= times:
+            self._pooled.append(self._pooled[-1].pooled())
+        return self._pooled[times]
+
+
+class DenseLayout(Layout):
+    """The semantic map as a tensor (N, S, height, width). Memory grows with pixels × S."""
+
+    def __init__(self, semantic_map: Tensor) -> None:
+        self.semantic_map = semantic_map
+        self.batch_size, self.width, height, width = semantic_map.shape
+        self.size = (height, width)
+
+    def convolve(self, conv: nn.Conv2d) -> Tensor:
+        return F.conv2d(self.semantic_map, conv.weight[:, : self.width], conv.bias, conv.stride, _padding(conv))
+
+    def resized(self, height: int, width: int) -> "DenseLayout":
+        return DenseLayout(F.interpolate(self.semantic_map, (height, width), mode="nearest"))
+
+    def pooled(self) -> "DenseLayout":
+        return DenseLayout(F.avg_pool2d(self.semantic_map, 3, stride=2, padding=1, count_include_pad=False))
+
+
+class GatheredLayout(Layout):
+    """An id per pixel; the semantic map itself never exists.
+
+    ids: (N, height, width) int64 in [0, num_ids). width: S.
+    kernel_rows: what a kernel answers to each id; here, and only here, one-hot, embedding tables and pooled semantics differ.
+    """
+
+    def __init__(self, ids: Tensor, num_ids: int, width: int, kernel_rows: KernelRows) -> None:
+        self.ids, self.num_ids, self.width, self.kernel_rows = ids, num_ids, width, kernel_rows
+        self.batch_size, self.size = len(ids), (ids.shape[1], ids.shape[2])
+        self._patches: dict[tuple[Pair, Pair, Pair], Patches] = {}
+
+    def convolve(self, conv: nn.Conv2d) -> Tensor:
+        return to_pixels(self._of_patches(conv), self._patches_of(conv))
+
+    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
+        """Exact, but computed once for every distinct patch that both kernels see together, unless patches hardly repeat."""
+        patches = self._patches_of(first)
+        if first not in self._second:
+            pass
+        return to_pixels(convolve_features(F.relu(self._of_patches(first)), kernel, bias, pairs), pairs)
+
+    def resized(self, height: int, width: int) -> "GatheredLayout":
+        ids = F.interpolate(self.ids[:, None].float(), (height, width), mode="nearest")  # float32 holds every id below 2**24
+        return GatheredLayout(ids[:, 0].long(), self.num_ids, self.width, self.kernel_rows)
+
+    def pooled(self) -> "GatheredLayout":
+        """The distinct 3×3 patches become the ids; a kernel answers to a patch with the mean of its answers to the members."""
+        patches = self._patches_of((3, 3), (2, 2), (1, 1))
+        ids = patches.of_pixel.indices.view(-1, *patches.size)
+        return GatheredLayout(ids, len(patches.members), self.width, lambda kernel: sum_rows(self.kernel_rows(kernel), patches.means))
+
+    def _patches_of(self, kernel: Pair, stride: Pair, padding: Pair) -> Patches:
+        geometry = (kernel, stride, padding)
+        if geometry not in self._patches:
+            self._patches[geometry] = distinct_patches(self.ids, self.num_ids, *geometry)
+        return self._patches[geometry]
+
+
+def _pair(value: tuple[int, ...]) -> Pair:
+    return value[0], value[1]
+
+
+def _padding(conv: nn.Conv2d) -> Pair:
+    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    if not plain:
+        raise ValueError(f"semantics need a plain convolution: one group, no dilation, numeric zero padding; got {conv}")
+    return conv.padding[0], conv.padding[1]  # type: ignore[return-value]

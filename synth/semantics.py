@@ -1,0 +1,139 @@
+"""What stands for a class when images are synthesised: one-hot, random or learned vectors.
+
+They differ in data, not in code: each is a table with a row per class and a last row for ignored pixels. The names occur in
+`build_semantics` only; generator, discriminator and losses see a `SemanticPyramid`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.constants import IGNORE_INDEX
+from shared.errors import InputError
+from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
+
+if TYPE_CHECKING:
+    from shared.embedding_file import ClassEmbeddings
+
+SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
+
+
+def build_semantics(
+    name: str,
+    num_classes: int,
+    embeddings: ClassEmbeddings | None = None,
+    *,
+    embedding_dim: int | None = None,
+    seed: int = 0,
+    instance_edges: bool = False,
+) -> Semantics:
+    """The one place that knows the names.
+
+    name: `onehot`; `onehot_dense`, the same map as a tensor (reference, memory grows with pixels × classes);
+        `random`, unit vectors drawn from `seed`, as wide as `embeddings` or else `embedding_dim`;
+        `learned`, the unit vectors of `embeddings`.
+    instance_edges: the semantics end with a channel that is 1 on the borders of instances.
+    Raises InputError for an unknown name, missing embeddings, and embeddings of another number of classes.
+    """
+    if name not in SEMANTICS:
+        raise InputError(f"unknown semantics {name!r}; choose one of {', '.join(SEMANTICS)}")
+    if embeddings is not None and len(embeddings.vectors) != num_classes:
+        raise InputError(
+            f"the embedding file has {len(embeddings.vectors)} classes, the data set has {num_classes}; export from the same data"
+        )
+    if name == "onehot":
+        return Semantics(name, num_classes, None, instance_edges=instance_edges)
+    if name == "onehot_dense":
+        return DenseOneHot(name, num_classes, None, instance_edges=instance_edges)
+    if name == "random":
+        dim = embedding_dim if embeddings is None else embeddings.vectors.shape[1]
+        if dim is None:
+            raise InputError("semantics random need a width: give an embedding file or embedding_dim")
+        return Semantics(name, num_classes, random_unit_vectors(num_classes, dim, seed), instance_edges=instance_edges)
+    if embeddings is None:
+        raise InputError("semantics learned need an embedding file; export one with python -m seg.export")
+    return Semantics(name, num_classes, embeddings.vectors, instance_edges=instance_edges)
+
+
+def random_unit_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
+    """(num_classes, dim) directions drawn uniformly on the unit sphere; a function of its arguments alone."""
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(num_classes, dim, generator=generator))
+
+
+class Semantics(nn.Module):
+    """Turns label maps into semantic pyramids.
+
+    class_vectors: (num_classes, S), or None for one-hot. The buffer `table` (num_classes + 1, S) ends with the zero vector, the centre
+        of the sphere the classes live on, for ignored pixels; it travels with the generator's weights. One-hot has no table: ignored
+        pixels are channel num_classes.
+    width: channels that a convolution over the semantics has.
+    """
+
+    table: Tensor | None
+
+    def __init__(self, name: str, num_classes: int, class_vectors: Tensor | None, *, instance_edges: bool = False) -> None:
+        super().__init__()
+        self.name, self.num_classes, self.instance_edges = name, num_classes, instance_edges
+        table = None if class_vectors is None else F.pad(class_vectors.detach().float(), (0, 0, 0, 1))
+        self.register_buffer("table", table)
+        self.width = (num_classes + 1 if table is None else table.shape[1]) + instance_edges
+
+    def pyramid(self, label_map: Tensor, edges: Tensor | None = None) -> SemanticPyramid:
+        """The semantics of a batch.
+
+        label_map: (N, H, W) integers in [−1, num_classes). edges: (N, H, W) bool, given exactly when `instance_edges` is set.
+        Raises InputError for ids out of range, ValueError for wrong shapes and for edges that are missing or unexpected.
+        """
+        check_label_map(label_map, self.num_classes)
+        if (edges is not None) != self.instance_edges:
+            raise ValueError(f"these semantics were built with instance_edges={self.instance_edges}, but edges is {type(edges).__name__}")
+        if edges is not None and edges.shape != label_map.shape:
+            raise ValueError(f"edges have shape {tuple(edges.shape)}, the label map {tuple(label_map.shape)}")
+        classes = label_map.long()
+        return self._pyramid(torch.where(classes == IGNORE_INDEX, self.num_classes, classes), edges)
+
+    def _pyramid(self, classes: Tensor, edges: Tensor | None) -> SemanticPyramid:
+        # Only what occurs takes part, so that neither work nor memory of a step depends on how many classes exist.
+        kinds = classes if edges is None else classes + edges * (self.num_classes + 1)
+        occurs = torch.bincount(kinds.flatten(), minlength=2 * (self.num_classes + 1)) > 0
+        present = occurs.nonzero().squeeze(1)
+        ids = (occurs.cumsum(0) - 1)[kinds]
+        return SemanticPyramid(GatheredLayout(ids, len(present), self.width, lambda kernel: self._kernel_rows(kernel, present)))
+
+    def _kernel_rows(self, kernel: Tensor, kinds: Tensor) -> Tensor:
+        """What the taps of a kernel (O, width, kh, kw) answer to class c (kind c) and to c on an edge (kind c + num_classes + 1).
+
+        kinds: (K,). Returns (K, kh·kw·O). Convolution is linear: that of looked-up vectors is a look-up of convolved vectors.
+        """
+        classes = kinds % (self.num_classes + 1)
+        if self.table is None:
+            rows = kernel.index_select(1, classes).permute(1, 2, 3, 0).flatten(1)
+        else:
+            rows = self.table[classes] @ kernel[:, : self.table.shape[1]].permute(1, 2, 3, 0).flatten(1)
+        if self.instance_edges:
+            on_edge = (kinds > self.num_classes)[:, None]
+            rows = rows + on_edge * kernel[:, -1].permute(1, 2, 0).flatten()
+        return rows
+
+
+class DenseOneHot(Semantics):
+    """One-hot as a tensor (N, C+1, H, W): the reference for the gathered form, and what other implementations do."""
+
+    def _pyramid(self, classes: Tensor, edges: Tensor | None) -> SemanticPyramid:
+        semantic_map = F.one_hot(classes, self.num_classes + 1).permute(0, 3, 1, 2).float()
+        return SemanticPyramid(DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1)))
+
+
+def check_label_map(label_map: Tensor, num_classes: int) -> None:
+    """Raise ValueError unless (N, H, W) of integers, InputError if an id is not in [−1, num_classes)."""
+    if label_map.dim() != 3 or label_map.is_floating_point():
+        raise ValueError(f"a label map is (N, H, W) of integers, got {tuple(label_map.shape)} of {label_map.dtype}")
+    lowest, highest = (int(value) for value in label_map.aminmax())
+    for label in (lowest, highest):
+        if not IGNORE_INDEX <= label < num_classes:
+            raise InputError(f"label {label} is outside [-1, {num_classes}): there are {num_classes} classes, and -1 is ignored")

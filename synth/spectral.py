@@ -1,0 +1,62 @@
+"""Convolution with spectral normalisation (Miyato et al., 2018), and the initialisation of all synthesis networks."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SpectralConv2d(nn.Conv2d):
+    """Conv2d whose kernel is divided by its largest singular value, estimated by one power iteration per training forward.
+
+    Keys and order are those of the published checkpoints: parameter `weight_orig` (and `bias`), buffers `weight_u` (O,) and
+    `weight_v` (I·kh·kw,); v is updated from u, then u from the new v. Evaluation uses the stored vectors. No tensor with history stays
+    on the module, so it can be deep-copied at any time.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
+        kernel = self.weight
+        del self.weight
+        self.weight_orig = nn.Parameter(kernel.detach())
+        self.register_buffer("weight_u", _unit(torch.randn(out_channels)))
+        self.register_buffer("weight_v", _unit(torch.randn(kernel[0].numel())))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.normalised_kernel(), self.bias)
+
+    def normalised_kernel(self) -> Tensor:
+        """(O, I, kh, kw): weight_orig / σ. In training mode the stored vectors advance by one iteration."""
+        with torch.autocast(self.weight_orig.device.type, enabled=False):  # reduced precision would spoil the iteration
+            matrix = self.weight_orig.flatten(1)
+            u, v = self._advance(matrix) if self.training else (self.weight_u, self.weight_v)
+            return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+
+    @torch.no_grad()
+    def _advance(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        v = _unit(torch.mv(matrix.t(), self.weight_u))
+        u = _unit(torch.mv(matrix, v))
+        # The graph keeps u and v; the buffers get copies, which a second forward may overwrite before the first one's backward.
+        self.weight_u.copy_(u)
+        self.weight_v.copy_(v)
+        return u, v
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return F.normalize(vector, dim=0, eps=1e-12)
+
+
+def initialise(network: nn.Module, gain: float = 0.02) -> None:
+    """Xavier normal kernels with a small gain and zero biases, so that γ and β start near 0: a plain normalised ResNet.
+
+    Spectral convolutions start from `weight_orig` on every device. (The published code loses that initialisation on GPUs.)
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(module.weight_orig if isinstance(module, SpectralConv2d) else module.weight, gain)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,101 @@
+"""One training step of SPADE: an update of the generator, then one of the discriminator, on the same batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from shared.data.loader import Batch
+from shared.errors import InputError
+from shared.training import require_finite
+from synth.config import SynthConfig
+from synth.encoder import StyleEncoder, sample_style
+from synth.instance_edges import instance_edges
+from synth.losses import discriminator_loss, feature_matching, generator_loss, kl_divergence, split_fake_real
+from synth.semantics import Semantics
+from synth.vgg import PerceptualLoss
+
+
+class Step:
+    """One update of the generator and one of the discriminator on the same batch.
+
+    The label map becomes a pyramid once; every layer of both networks reads it.
+    """
+
+    def __init__(
+        self,
+        config: SynthConfig,
+        accelerator: Accelerator,
+        semantics: tuple[Semantics, Semantics],
+        networks: tuple[nn.Module, nn.Module, StyleEncoder | None],
+        optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+        perceptual: PerceptualLoss | None,
+    ) -> None:
+        self.config, self.accelerator, self.perceptual = config, accelerator, perceptual
+        self.semantics, self.seen_by_discriminator = semantics
+        self.generator, self.discriminator, self.style_encoder = networks
+        self.generator_optimizer, self.discriminator_optimizer = optimizers
+
+    def __call__(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        """Update both networks. Returns the weighted terms of both losses, scalars."""
+        edges = batch_edges(batch) if self.semantics.instance_edges else None
+        pyramid = self.semantics.pyramid(batch.label_maps, edges)
+        seen = pyramid if self.seen_by_discriminator is self.semantics else self.seen_by_discriminator.pyramid(batch.label_maps, edges)
+        loss = self.config.loss
+
+        # Generator: make the discriminator take the fakes for real, and match what it sees in the real image.
+        terms: dict[str, torch.Tensor] = {}
+        style = None
+        if self.style_encoder is not None:
+            mu, logvar = self.style_encoder(batch.images)
+            style = sample_style(mu, logvar)
+            terms["generator/kl"] = loss.kl_weight * kl_divergence(mu, logvar)
+        with self.accelerator.autocast():
+            fakes = self.generator(pyramid, z=style)
+        with frozen(self.discriminator), self.accelerator.autocast():
+            on_fakes, on_reals = split_fake_real(self.discriminator(seen, torch.cat([fakes, batch.images])))
+        terms["generator/gan"] = generator_loss(on_fakes, loss.gan_mode)
+        terms["generator/features"] = loss.feature_weight * feature_matching(on_fakes, on_reals)
+        if self.perceptual is not None:
+            terms["generator/vgg"] = loss.vgg_weight * self.perceptual(fakes.float(), batch.images)
+        self._update(self.generator_optimizer, terms, step)
+
+        # Discriminator: tell the fakes from the reals.
+        if self.config.train.fresh_fakes:
+            with torch.no_grad(), self.accelerator.autocast():
+                fakes = self.generator(pyramid, z=None if style is None else style.detach())
+        with self.accelerator.autocast():
+            on_fakes, on_reals = split_fake_real(self.discriminator(seen, torch.cat([fakes.detach(), batch.images])))
+        on_fake, on_real = discriminator_loss(on_fakes, on_reals, loss.gan_mode)
+        judged = {"discriminator/fake": on_fake, "discriminator/real": on_real}
+        self._update(self.discriminator_optimizer, judged, step)
+        return {name: value.detach() for name, value in (terms | judged).items()}
+
+    def _update(self, optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor], step: int) -> None:
+        require_finite(losses, step)
+        optimizer.zero_grad()
+        self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `network`; they still flow through it."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def batch_edges(batch: Batch) -> torch.Tensor:
+    """(N, H, W) bool, borders of instances and of labels.
+
+    Raises:
+        InputError: the data set has no instances.
+    """
+    if batch.instance_maps is None:
+        raise InputError("input.instance_edges is set, but the data set has no instance maps; give them or leave the edges out")
+    return instance_edges(batch.instance_maps, batch.label_maps)

@@ -1,0 +1,170 @@
+"""Train a SPADE generator on the semantics of choice: `python -m synth.train --semantics learned`."""
+
+import copy
+
+import torch
+from accelerate import Accelerator
+
+from shared.checkpoint import TrainingState
+from shared.config import to_dict, to_yaml
+from shared.data import build_dataset
+from shared.data.loader import build_eval_loader, build_train_loader
+from shared.data.spec import DatasetSpec
+from shared.embedding_file import ClassEmbeddings
+from shared.errors import InputError
+from shared.program import run_program
+from shared.rundir import RunDirectory
+from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
+from shared.visualise import save_png
+from synth.config import FREE_ON_RESUME, SynthConfig
+from synth.discriminator import MultiscaleDiscriminator
+from synth.embeddings import find_embeddings
+from synth.generation import sample_grid
+from synth.generator import SpadeGenerator
+from synth.inputs import eval_transform, train_transform
+from synth.networks import describe, discriminator_from, generator_from, parameter_count, semantics_from, style_encoder_from
+from synth.schedule import learning_rate_factor, ttur_learning_rates
+from synth.step import Step
+from synth.vgg import PerceptualLoss, find_vgg_weights
+
+SAMPLES = 6
+
+
+def train(config: SynthConfig) -> None:
+    """Run, or continue, the training that `config` describes."""
+    settings, device = config.train, choose_device(config.train.device)
+
+    # --- Data and semantics ---------------------------------------------------------------------------------------------
+    train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    spec = train_set.spec
+    run = RunDirectory.choose("synth.train", f"{spec.name}-{config.semantics}", config.run_dir)
+    config.embeddings = choose_embeddings(config, run, spec)
+    embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
+    perceptual = build_perceptual(config, device)
+
+    # --- Networks and optimisers ----------------------------------------------------------------------------------------
+    torch.manual_seed(settings.seed)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision)
+    semantics = semantics_from(config, spec.num_classes, embeddings)
+    generator = generator_from(config.generator, config.input.size, semantics)
+    discriminator, seen = discriminator_from(config.discriminator, semantics)
+    encoder = style_encoder_from(config.generator, config.input.size)
+    rates = ttur_learning_rates(settings.learning_rate, ttur=settings.two_time_scales)
+    learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
+    generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas)
+    average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False)
+    if config.dry_run:
+        _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
+        return
+    modules: dict[str, torch.nn.Module] = {"generator": generator, "discriminator": discriminator}
+    modules |= {name: module for name, module in (("style_encoder", encoder), ("average", average)) if module is not None}
+    optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
+    state = TrainingState(modules, optimizers, describe(config, spec))
+    begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
+    step_once = Step(
+        config,
+        accelerator,
+        (semantics, seen),
+        (*accelerator.prepare(generator, discriminator), encoder.to(device) if encoder else None),
+        accelerator.prepare(generator_optimizer, discriminator_optimizer),
+        perceptual,
+    )
+
+    # --- Loop -----------------------------------------------------------------------------------------------------------
+    end = min(settings.steps, settings.stop_after or settings.steps)
+    batches = build_train_loader(
+        train_set,
+        train_transform(config.input),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        start_step=state.step,
+        num_steps=end,
+        num_workers=config.data.num_workers,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    samples = next(iter(build_eval_loader(val_set, eval_transform(config.input), batch_size=SAMPLES, num_workers=0))).to(device)
+    means = RunningMeans()
+    for batch in progress(batches, "train", total=end, initial=state.step):
+        factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
+        for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
+            set_rate(optimizer, rate * factor)
+        seed_step(settings.seed, state.step, accelerator.process_index)
+        means.add(step_once(batch.to(device), state.step))
+        if average is not None:
+            update_average(average, generator, settings.ema_decay)
+        state.step += 1
+
+        last = state.step == end
+        if state.step % settings.log_every == 0 or last:
+            run.log_metrics(state.step, means.take() | {"learning_rate/generator": rates.generator_lr * factor})
+        if state.step % settings.sample_every == 0 or last:
+            grid = sample_grid(average or generator, encoder, samples, spec)
+            run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
+        if state.step % settings.save_every == 0 or last:
+            state.save(run.checkpoint("last"))
+
+    if state.step == settings.steps:
+        save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
+        run.log(f"wrote {run.path / 'samples.png'}")
+    run.close()
+
+
+def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> str | None:
+    """The embedding file of this run: the one given, the one the run began with, or the newest export on the same data.
+
+    Raises:
+        InputError: semantics learned and no file to be had; or the file belongs to other classes.
+    """
+    if config.semantics not in ("learned", "random"):
+        return None
+    begun_with = run.config.get("embeddings") if run.config_path.is_file() else None
+    path = find_embeddings(config.embeddings or begun_with, spec, required=config.semantics == "learned")
+    return None if path is None else str(path)
+
+
+def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLoss | None:
+    """The VGG loss, or None with a sentence when it has no weight or its weights are not to be had."""
+    if config.loss.vgg_weight == 0:
+        return None
+    try:
+        return PerceptualLoss(find_vgg_weights(config.loss.vgg_weights)).to(device)
+    except InputError as error:
+        if config.loss.vgg_weights is not None:
+            raise
+        print(f"training without the VGG loss: {error}", flush=True)
+        return None
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def update_average(average: SpadeGenerator, generator: SpadeGenerator, decay: float) -> None:
+    """Move the average of the weights towards the generator's; buffers (running statistics) are taken as they are."""
+    for mine, theirs in zip(average.parameters(), generator.parameters()):
+        mine.lerp_(theirs, 1 - decay)
+    for mine, theirs in zip(average.buffers(), generator.buffers()):
+        mine.copy_(theirs)
+
+
+def _print_plan(
+    config: SynthConfig,
+    run: RunDirectory,
+    generator: SpadeGenerator,
+    discriminator: MultiscaleDiscriminator,
+    train_size: int,
+    val_size: int,
+    device: torch.device,
+) -> None:
+    print(to_yaml(to_dict(config)))
+    sizes = f"{parameter_count(generator):,} parameters in the generator, {parameter_count(discriminator):,} in the discriminator"
+    print(f"{train_size} training and {val_size} validation images; {sizes}; on {device}; would write {run.path}")
+
+
+if __name__ == "__main__":
+    run_program(train, SynthConfig, "synth.train")

@@ -1,0 +1,71 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.data.__main__ import DataCommand, run
+from shared.program import run_program
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Four training images of three classes; the labels of 1 and 3 and image 2 are bad. One good validation image."""
+    labels = {"train/0": [[0, 1], [1, 255]], "train/1": [[0, 9], [0, 0]], "train/2": [[0, 0], [0, 0]], "train/3": [[7, 7], [0, 0]]}
+    for name, values in (labels | {"val/4": [[2, 2], [2, 0]]}).items():
+        for folder, pixels in (("images", np.zeros((2, 2, 3), np.uint8)), ("labels", np.array(values, np.uint8))):
+            path = tmp_path / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (tmp_path / "images/train/2.png").write_bytes(b"no picture")
+    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command line; gives exit status, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shared.data", *map(str, arguments)])
+        try:
+            run_program(run, DataCommand, "shared.data", positional={"command": None})
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_check_lists_every_problem(root, command):
+    status, out, err = command("check", "--data.name", "folder", "--data.root", root)
+    lines = out.splitlines()
+    assert status == 1
+    assert lines[0] == "train: 4 samples, 3 with problems"
+    assert "labels/train/1.png holds value 9; allowed are 0..2 and 255 (ignored)" in lines[1]
+    assert "cannot read the picture" in lines[2] and "images/train/2.png" in lines[2]
+    assert "labels/train/3.png holds value 7" in lines[3]
+    assert lines[4:] == ["val: 1 samples, 0 with problems"]
+    assert err.splitlines()[-1] == "error: 3 samples have problems, listed above; correct them before training"
+
+
+def test_check_of_a_good_split_succeeds(root, command):
+    status, out, _ = command("check", "--data.name", "folder", "--data.root", root, "--split", "val")
+    assert (status, out) == (0, "val: 1 samples, 0 with problems\n")
+
+
+def test_stats(root, command):
+    status, out, _ = command("stats", "--data.name", "folder", "--data.root", root, "--split", "val")
+    rows = [line.split() for line in out.splitlines()]
+    assert status == 0
+    assert out.startswith("val: 1 images; height x width (images): 2x2 (1)\n")
+    assert rows[2:5] == [["0", "1", "25.000%", "1", "sky"], ["1", "0", "0.000%", "0", "road"], ["2", "3", "75.000%", "1", "car"]]
+    assert rows[5] == ["0", "0.000%", "(ignored)"] and out.endswith("1 of 3 classes do not occur\n")
+
+
+def test_mistakes_are_told_in_one_line(root, command):
+    status, _, err = command("check", "--data.name", "folder")
+    assert status == 1 and err == "error: data set folder lies in files; say where with --data.root FOLDER\n"
+    status, _, err = command("stats", "--data.name", "folder", "--data.root", root, "--split", "train")
+    assert status == 1 and err.splitlines()[-1].startswith("error: ") and "labels/train/1.png holds value 9" in err

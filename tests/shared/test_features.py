@@ -1,0 +1,260 @@
+"""Feature networks: what is refused, what stands in for what, and that features see damage to images."""
+
+import hashlib
+import logging
+import urllib.error
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from pytorch_fid import inception
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from shared.backbone import build_backbone
+from shared.errors import InputError
+from shared.fid import frechet_distance, kernel_distance
+from shared.fid.encoder_file import load_encoder, save_encoder
+from shared.fid.features import FeatureNetwork, build_feature_network
+from shared.fid.folder import find_images, image_statistics, read_image
+from shared.fid.weights import cached_path, inception_weights
+
+META = {"backbone": "tiny", "output_stride": 16, "dataset": "park"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache and no way out."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def encoder_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_encoder(tmp_path / "encoder.safetensors", build_backbone("tiny", output_stride=16), META)
+    return tmp_path / "encoder.safetensors"
+
+
+def pictures(count: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> torch.Tensor:
+    """Coloured squares on a coloured ground, (count, 3, H, W) uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 1, 1), generator=generator).expand(count, 3, *size).clone()
+    for image in images:
+        for top, left in torch.randint(0, 32, (5, 2), generator=generator).tolist():
+            image[:, top : top + 8, left : left + 8] = torch.randint(0, 256, (3, 1, 1), generator=generator)
+    return images.to(torch.uint8)
+
+
+# encoder files
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_encoders_come_back(tmp_path: Path, norm: str, output_stride: int) -> None:
+    saved = build_backbone("tiny", output_stride=output_stride, norm=norm).eval()
+    save_encoder(tmp_path / "e.safetensors", saved, META | {"output_stride": output_stride, "miou": 0.5})
+    loaded, meta = load_encoder(tmp_path / "e.safetensors")
+    images = torch.rand(2, 3, 33, 47)
+    assert all(torch.equal(theirs, ours) for theirs, ours in zip(loaded(images), saved(images)))
+    assert meta["miou"] == 0.5
+
+
+@pytest.mark.parametrize("change", [{"backbone": "resnet50"}, {"backbone": "giant"}, {"output_stride": 3}])
+def test_encoders_that_cannot_be_rebuilt(tmp_path: Path, change: dict[str, object]) -> None:
+    save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), META | change)
+    with pytest.raises(InputError, match=r"e.safetensors does not hold a \w+ encoder") as caught:
+        load_encoder(tmp_path / "e.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_encoder_files_that_are_refused(tmp_path: Path, encoder_file: Path) -> None:
+    with pytest.raises(InputError, match="lacks dataset"):
+        save_encoder(tmp_path / "new.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16})
+    assert not (tmp_path / "new.safetensors").exists()
+    encoder_file.write_bytes(encoder_file.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"cannot read .*encoder.safetensors"):
+        build_feature_network(str(encoder_file))
+    with pytest.raises(InputError, match="no file .*gone.safetensors; encoder"):
+        build_feature_network(str(tmp_path / "gone.safetensors"))
+
+
+# features of an encoder
+
+
+def test_encoder_features(encoder_file: Path) -> None:
+    network = build_feature_network(str(encoder_file))
+    backbone, _ = load_encoder(encoder_file)
+    images = torch.rand(2, 3, 40, 56)
+    features = network(images)
+    assert features.shape == (2, network.dim) == (2, sum(backbone.channels))
+    assert (network.title, network.kernel_title) == ("FD-seg", "KD-seg")
+    assert "not FID" in network.description
+    assert hashlib.sha256(encoder_file.read_bytes()).hexdigest()[:8] in network.label
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    expected = torch.cat([stage.mean((2, 3)) for stage in backbone((images - mean) / std)], 1)
+    assert torch.allclose(features, expected, atol=1e-6)
+
+
+def test_an_encoder_of_the_embedding_head_is_remarked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), META | {"head": "embedding"})
+    build_feature_network(str(tmp_path / "e.safetensors"))
+    assert "favours" in caplog.text
+
+
+def test_blur_raises_both_distances(encoder_file: Path) -> None:
+    network = build_feature_network(str(encoder_file))
+    images = pictures(60)
+    damaged = [images, *(gaussian_blur(images, [25, 25], [sigma]) for sigma in (0.5, 1.0, 2.0, 4.0))]
+    sides = [image_statistics(network, side, total=60) for side in damaged]
+    for distances in (
+        [frechet_distance(sides[0], side) for side in sides],
+        [kernel_distance(sides[0].features, side.features)[0] for side in sides],  # type: ignore[arg-type]
+    ):
+        assert all(later > 1.5 * earlier for earlier, later in pairwise(distances))
+
+
+class MeanColour(FeatureNetwork):
+    """Three features whose value is known."""
+
+    dim = 3
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Conv2d(3, 3, 1), "mean colour", "The mean colour.")
+        self.batch_sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.batch_sizes.append(len(images))
+        return images.mean((2, 3))
+
+
+def test_images_of_several_sizes_keep_their_order() -> None:
+    images = [*pictures(5), *pictures(2, (33, 64), seed=1), *pictures(1, seed=2)]
+    network = MeanColour()
+    statistics = image_statistics(network, iter(images), total=8, batch_size=3)
+    assert network.batch_sizes == [3, 2, 2, 1]
+    assert (statistics.count, statistics.network) == (8, "mean colour")
+    expected = torch.stack([image.float().mean((1, 2)) / 255 for image in images])
+    assert statistics.features is not None
+    assert torch.allclose(statistics.features, expected, atol=1e-6)
+
+
+# Inception
+
+
+def test_offline_the_file_and_its_place_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no network in tests") as caught:
+        build_feature_network("inception")
+    assert str(tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth") in str(caught.value)
+    assert "https://github.com/mseitzer/pytorch-fid/releases" in str(caught.value)
+    with pytest.raises(InputError, match="no network in tests"):
+        build_feature_network("auto")
+
+
+def test_auto_falls_back_on_the_encoder_and_says_so(encoder_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = build_feature_network("auto", encoder_path=encoder_file)
+    assert network.title == "FD-seg"
+    assert "Using the encoder" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["inception", "auto"])
+def test_another_file_is_not_the_fid_weights(tmp_path: Path, encoder_file: Path, name: str) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"not the weights")
+    with pytest.raises(InputError, match=r"SHA-256 begins [0-9a-f]{8}, 6726825d was expected"):
+        build_feature_network(name, weights_path=tmp_path / "weights.pth", encoder_path=encoder_file)
+    with pytest.raises(InputError, match="no Inception weights at"):
+        build_feature_network(name, weights_path=tmp_path / "gone.pth", encoder_path=encoder_file)
+
+
+def test_a_wrong_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "served").write_bytes(b"a proxy's login page")
+    monkeypatch.undo()
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("shared.fid.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
+    with pytest.raises(InputError, match="is not the FID weights file"):
+        inception_weights()
+    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
+
+
+def test_a_right_download_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "served").write_bytes(b"weights")
+    monkeypatch.undo()
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("shared.fid.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
+    monkeypatch.setattr("shared.fid.weights.SHA256_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
+    assert inception_weights() == cached_path()
+    assert cached_path().read_bytes() == b"weights"
+
+
+def test_features_are_those_of_pytorch_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in place of the published ones, which tests cannot download."""
+    torch.manual_seed(0)
+    seen: dict[str, torch.Tensor] = {}
+
+    def give_random_weights(*_: object, **__: object) -> dict[str, torch.Tensor]:
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inception, "load_state_dict_from_url", give_random_weights)
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda self, _: seen.update(self.state_dict()))
+        theirs = inception.InceptionV3().eval()
+    path = tmp_path / "weights.pth"
+    torch.save(seen, path)
+    monkeypatch.setattr("shared.fid.weights.SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    network = build_feature_network("auto", weights_path=path)
+    assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
+    images = torch.rand(1, 3, 40, 60)
+    with torch.no_grad():
+        assert torch.allclose(network(images), theirs(images)[0].flatten(1), rtol=1e-4, atol=1e-5)
+    assert inception.load_state_dict_from_url is not give_random_weights
+
+
+# folders
+
+
+def test_folders_are_searched_with_their_subfolders_in_any_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    for name in ("b/2.PNG", "a/1.png", "c.Jpeg", "note.txt"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    found = find_images(tmp_path / "images")
+    assert [path.relative_to(tmp_path / "images").as_posix() for path in found] == ["a/1.png", "b/2.PNG", "c.Jpeg"]
+    assert "1 of 3 images are JPEG" in caplog.text
+
+
+def test_folders_without_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty or below; found nothing"):
+        find_images(tmp_path / "empty")
+    (tmp_path / "empty" / "labels.npy").touch()
+    with pytest.raises(InputError, match=r"found 1 × .npy"):
+        find_images(tmp_path / "empty")
+    with pytest.raises(InputError, match="gone is no folder"):
+        find_images(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_images_of_any_mode_are_read_as_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new("RGB", (5, 4), (51, 51, 51)).convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (3, 4, 5)
+    assert image.dtype == torch.uint8
+    assert image.unique().tolist() == [51]
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 40), (1, 2, 3)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
+    (tmp_path / "text.png").write_text("hello")
+    Image.new("I;16", (5, 4)).save(tmp_path / "labels.png")
+    for name, message in {"cut": "cannot read image", "text": "cannot read image", "labels": "Pillow mode I;16"}.items():
+        with pytest.raises(InputError, match=f"{name}.png") as caught:
+            read_image(tmp_path / f"{name}.png")
+        assert message in str(caught.value)

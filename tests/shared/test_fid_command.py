@@ -1,0 +1,140 @@
+"""`python -m shared.fid` from its arguments to its lines, its files and its errors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.backbone import build_backbone
+from shared.errors import InputError
+from shared.fid import FeatureStatistics
+from shared.fid.__main__ import FidConfig, main, score
+from shared.fid.encoder_file import save_encoder
+from shared.visualise import save_png
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `real/`, `generated/` and `encoder.safetensors`."""
+    folder, random = tmp_path_factory.mktemp("inputs"), np.random.default_rng(0)
+    for side, top in (("real", 256), ("generated", 128)):
+        for index in range(6):
+            save_png(random.integers(0, top, (32, 48, 3), np.uint8), folder / side / f"{index}.png")
+    torch.manual_seed(0)
+    save_encoder(folder / "encoder.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "park"})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+
+
+def config(inputs: Path, **changes: object) -> FidConfig:
+    given = {"real": inputs / "real", "generated": inputs / "generated", "encoder": inputs / "encoder.safetensors", "device": "cpu"}
+    return FidConfig(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_folders_to_lines_and_json(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, json=tmp_path / "result.json"))
+    description, distance, kernel, note = capsys.readouterr().out.splitlines()
+    assert "not FID" in description
+    assert distance.startswith("FD-seg (tiny encoder ")
+    assert "park, D=208, N=6/6): " in distance
+    assert kernel.startswith("KD-seg (tiny encoder ")
+    assert " ± " in kernel
+    assert "only at equal N" in note
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["title"], result["dim"], result["count_real"], result["count_generated"]) == ("FD-seg", 208, 6, 6)
+    assert result["distance"] > 0
+    assert f"{result['distance']:.4f}" in distance
+
+
+def test_saved_statistics_give_the_same_result(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    first = capsys.readouterr().out
+    score(config(inputs, real=tmp_path / "real.npz"))
+    assert capsys.readouterr().out == first
+
+
+def test_a_set_has_distance_zero_to_itself(inputs: Path, tmp_path: Path) -> None:
+    score(config(inputs, generated=inputs / "real", json=tmp_path / "result.json"))
+    assert json.loads((tmp_path / "result.json").read_text())["distance"] == pytest.approx(0, abs=1e-9)
+
+
+def test_dry_run_says_what_it_would_do(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, dry_run=True, json=tmp_path / "result.json"))
+    assert f"would compare 6 images of {inputs / 'real'} with 6 images of" in capsys.readouterr().out
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_two_files_of_pytorch_fid_need_no_network(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shared.fid.__main__.INCEPTION_DIM", 16)  # 2048 take seconds
+    for name, shift in (("a", 0.0), ("b", 0.5)):
+        np.savez(tmp_path / f"{name}.npz", mu=np.full(16, shift), sigma=np.eye(16))
+    score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", encoder=None))
+    distance, kernel = capsys.readouterr().out.splitlines()
+    assert distance == "FID (Inception-2015, D=16, N=not recorded/not recorded): 4.0000"
+    assert kernel == "KID: needs the features of both sides; a statistics file has only mu and sigma"
+
+
+def test_statistics_of_another_network_are_refused(inputs: Path, tmp_path: Path) -> None:
+    for name, network, dim in (("other", "resnet50 encoder", 208), ("unnamed", "", 208), ("inception", "Inception-2015", 2048)):
+        statistics = FeatureStatistics(dim, network=network)
+        statistics.update(torch.randn(3, dim))
+        statistics.save(tmp_path / f"{name}.npz")
+    for name, message in {
+        "other": "other.npz has features of resnet50 encoder, but the images would get those of tiny encoder",
+        "unnamed": "unnamed.npz does not tell its network and has 208 features; 2048 were expected",
+        "inception": "inception.npz has features of Inception-2015",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            score(config(inputs, real=tmp_path / f"{name}.npz"))
+
+
+def test_sets_of_different_size_are_remarked(inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in range(2):
+        save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "small" / f"{index}.png")
+    score(config(inputs, generated=tmp_path / "small"))
+    assert "16 × 24 and 32 × 48" in caplog.text
+
+
+def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None:
+    save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "single" / "0.png")
+    with pytest.raises(InputError, match="single holds 1 image"):
+        score(config(inputs, generated=tmp_path / "single"))
+    with pytest.raises(InputError, match="weights and encoder are both given"):
+        config(inputs, weights=tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="batch_size is 0"):
+        config(inputs, batch_size=0)
+    with pytest.raises(InputError, match=r"cannot be downloaded \(no network in tests\).* --weights, or give an encoder with --encoder"):
+        score(config(inputs, encoder=None))
+
+
+def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [inputs / "real", inputs / "generated", "--encoder", inputs / "encoder.safetensors", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["shared.fid", *map(str, arguments)])
+    main()
+    assert "FD-seg (tiny encoder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nowhere", "generated"], ["real"], ["real", "generated", "--speed", "3"]])
+def test_the_program_gives_one_line_for_a_mistake(
+    inputs: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(inputs)
+    monkeypatch.setattr("sys.argv", ["shared.fid", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    printed = capsys.readouterr()
+    assert (stopped.value.code, printed.out) == (1, "")
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1

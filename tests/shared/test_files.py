@@ -1,0 +1,41 @@
+"""Files are whole or not there."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InputError
+from shared.files import atomic_write, write_text
+
+
+def test_success_replaces_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "old")
+    write_text(tmp_path / "a" / "b.txt", "new")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
+    assert (tmp_path / "a" / "b.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), InputError, "no space left on the disk"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), InputError, "no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied"), InputError, "no permission to write"),
+        (KeyError("ours"), KeyError, "ours"),
+    ],
+)
+def test_failure_keeps_the_old_file(tmp_path: Path, error: Exception, kind: type[Exception], message: str) -> None:
+    path = tmp_path / "b.txt"
+    write_text(path, "old")
+    with pytest.raises(kind, match=message), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        write_text(tmp_path / "taken" / "b.txt", "text")

@@ -1,0 +1,44 @@
+"""Run directories are numbered, resumable and say what made them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InputError
+from shared.rundir import RunDirectory, find_runs
+
+
+def test_runs_are_numbered_and_found_newest_first(tmp_path: Path) -> None:
+    for expected in ("scenes-001", "scenes-002"):
+        run = RunDirectory.choose("seg.train", "scenes", None)
+        assert run.path == Path("runs/seg.train") / expected
+        run.start({"a": 1, "run_dir": "x"})
+    assert find_runs("seg.train")[0].path.name == "scenes-002"
+    assert find_runs("seg.train")[0].config == {"a": 1}
+
+
+def test_metrics_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start({})
+    for step in (1, 2, 3):
+        run.log_metrics(step, {"loss": float(step), "bad": float("nan")})
+    run.forget_after(2)
+    run.close()
+    assert [(entry["step"], entry["loss"], entry["bad"]) for entry in run.metrics()] == [(1, 1.0, None), (2, 2.0, None)]
+
+
+def test_environment_names_versions_and_command(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start({})
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["libraries"].keys() >= {"torch", "numpy"}
+    assert environment["command"].startswith("python -m ")
+
+
+def test_no_run_and_no_folder_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run directory"):
+        RunDirectory.open(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot write run directory"):
+        RunDirectory(tmp_path / "file" / "run").start({})
