@@ -72,8 +72,9 @@ def export(trained: TrainedSegmenter, folder: Path, about: dict[str, Any]) -> li
     model, spec = trained.model, trained.spec
     written = [folder / ENCODER_FILE]
     settings = trained.meta["config"]["model"]
-    encoder = {"name": settings["backbone"], "output_stride": settings["output_stride"], "norm": settings["norm"]}
-    save_encoder(written[0], model.network.backbone, about | encoder | {"dataset": spec.name, "head": trained.meta["config"]["head"]})
+    origin = {"dataset": spec.name, "head": trained.meta["config"]["head"]}
+    encoder = {key: settings[key] for key in ("backbone", "output_stride")}
+    save_encoder(written[0], model.network.backbone, about | encoder | origin)
     if isinstance(model, EmbeddingSegmenter):
         written.append(folder / EMBEDDINGS_FILE)
         raw = model.raw_class_embeddings.detach().float().cpu()

@@ -91,8 +91,8 @@ class DeepLabV3Plus(nn.Module):
             convolution(width + low_level_width, width, make_norm, kernel=3),
             nn.Conv2d(width, out_channels, 1),
         )
-        for head in (self.pyramid, self.project_low_level, self.decode):
-            head.apply(_initialise)
+        for part in self._head():
+            part.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W), any H and W → (N, out_channels, ⌈H/4⌉, ⌈W/4⌉)."""
@@ -100,6 +100,13 @@ class DeepLabV3Plus(nn.Module):
         low_level = self.project_low_level(features[self.backbone.low_level_index])
         context = resize(self.pyramid(features[-1]), low_level.shape[2:])
         return self.decode(torch.cat([low_level, context], dim=1))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters outside the backbone."""
+        return [parameter for part in self._head() for parameter in part.parameters()]
+
+    def _head(self) -> tuple[nn.Module, ...]:
+        return self.pyramid, self.project_low_level, self.decode
 
 
 def _initialise(module: nn.Module) -> None:

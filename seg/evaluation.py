@@ -1,7 +1,6 @@
 """Score a segmentation network on a data set."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
-from shared.data.loader import Batch
+from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.files import write_text
 from shared.metrics import ConfusionMatrix
@@ -19,7 +18,7 @@ Segmenter = EmbeddingSegmenter | SoftmaxSegmenter
 
 
 @torch.inference_mode()
-def evaluate(model: Segmenter, batches: Iterable[Batch], num_batches: int, num_classes: int, device: torch.device) -> ConfusionMatrix:
+def evaluate(model: Segmenter, loader: BatchLoader, num_classes: int, device: torch.device) -> ConfusionMatrix:
     """Predict every batch and count. The model is left in the mode it came in.
 
     Returns:
@@ -28,7 +27,7 @@ def evaluate(model: Segmenter, batches: Iterable[Batch], num_batches: int, num_c
     matrix = ConfusionMatrix(num_classes)
     was_training = model.training
     model.eval()
-    for batch in progress(batches, "evaluate", total=num_batches, unit="batch"):
+    for batch in progress(loader, "evaluate", total=len(loader), unit="batch"):
         batch = batch.to(device)
         matrix.update(model.predict(batch.images), batch.label_maps)
     model.train(was_training)

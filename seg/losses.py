@@ -75,6 +75,26 @@ def neighbour_cross_entropy(
     )
 
 
+def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, *, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
+    """Mean cross-entropy over all classes: the loss of the softmax baseline, which needs memory for pixels × classes.
+
+    Args:
+        logits: (N, C, H, W); half precision is computed in float32.
+        label_map: (N, H, W) integer, ids in [0, C) or `ignore_index`.
+
+    Returns:
+        scalar ≥ 0. Zero, with zero gradients, where no pixel is valid.
+
+    Raises:
+        InputError: a label outside [0, C).
+    """
+    valid = label_map != ignore_index
+    if not valid.any():
+        return _connected_zero(logits)
+    _check_targets(label_map[valid], logits.shape[1], ignore_index)
+    return F.cross_entropy(logits.to(computation_dtype(logits)), label_map.long(), ignore_index=ignore_index)
+
+
 def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> torch.Tensor:
     """Mean over the classes of max(0, margin − distance to the nearest other class): the max-margin regulariser (ESSNet, Eq. 7).
 
@@ -97,20 +117,7 @@ def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> tor
     return F.relu(margin - distances).mean()
 
 
-def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
-    """The baseline's loss: mean cross-entropy over all classes of the pixels that are not ignored; zero where all are.
-
-    Args:
-        logits: (N, C, H, W). Memory grows with pixels × C.
-        label_map: (N, H, W).
-    """
-    total = F.cross_entropy(logits.float(), label_map, ignore_index=ignore_index, reduction="sum")
-    return total / (label_map != ignore_index).sum().clamp_min(1)
-
-
-def _flatten(
-    pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, label_map: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _flatten(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, label_map: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels (P, D) and labels (P,) of either accepted shape."""
     pixels, labels = pixel_embeddings, label_map
     if pixel_embeddings.ndim == 4:

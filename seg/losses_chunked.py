@@ -51,13 +51,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             chunk = pixels[chunk_rows].to(dtype)
             neighbours, _ = nearest_classes(chunk, classes, num_neighbours)
             candidates = torch.cat([chunk_targets[:, None], neighbours], dim=1)
-            residuals = chunk[:, None] - F.embedding(candidates, classes)
+            offsets = F.embedding(candidates, classes).sub_(chunk[:, None])
             counted_twice = F.pad(neighbours == chunk_targets[:, None], (1, 0))
-            loss, residual_gradients = _loss_and_gradient(residuals, counted_twice, distance, sharpness)
+            loss, gradients = _loss_and_gradient(offsets, counted_twice, distance, sharpness)
             total += loss
-            pixel_gradient[chunk_rows] = residual_gradients.sum(1)
+            pixel_gradient[chunk_rows] = -gradients.sum(1)
             # a sum per chunk, then a sum of sums: one running float32 sum over all pixels would lose digits
-            class_gradient -= torch.zeros_like(classes).index_add_(0, candidates.flatten(), residual_gradients.flatten(0, 1))
+            class_gradient += torch.zeros_like(classes).index_add_(0, candidates.flatten(), gradients.flatten(0, 1))
         ctx.save_for_backward(pixel_gradient, class_gradient)
         ctx.num_valid, ctx.dtypes = len(rows), (pixels.dtype, class_embeddings.dtype)
         return total / len(rows)
@@ -74,25 +74,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradient(
-    residuals: torch.Tensor, counted_twice: torch.Tensor, distance: str, sharpness: float
+    offsets: torch.Tensor, counted_twice: torch.Tensor, distance: str, sharpness: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of the losses of a chunk's pixels, and its gradient by the residuals.
+    """Sum of the losses of a chunk's pixels, and its gradient by the offsets (in the memory of `offsets`).
 
     Args:
-        residuals: (p, K+1, D) pixel − candidate; the target is candidate 0.
+        offsets: (p, K+1, D) candidate − pixel; the target is candidate 0.
         counted_twice: (p, K+1) bool, candidates that are left out.
         distance, sharpness: logit = −sharpness · distance.
     """
-    squared = residuals.square().sum(-1)
+    squared = offsets.square().sum(-1)
     distances = squared if distance == "squared" else squared.sqrt()
-    gaps = (distances[:, :1] - distances).mul_(sharpness).masked_fill_(counted_twice, -torch.inf)
-    # loss = log(1 + Σ exp gap) over the others. The target's 1 stays out of the sum and its p − 1 is minus the sum of the other p:
+    gaps = ((distances[:, :1] - distances) * sharpness).masked_fill_(counted_twice, -torch.inf)
+    # loss = log(1 + Σ exp gap) over the others. The target's 1 stays out of the sum, and its p − 1 is minus the sum of the other p:
     # late in training both are far below the rounding error of 1.
     loss = F.softplus(gaps[:, 1:].logsumexp(1), threshold=40).sum()
     slopes = gaps.softmax(1)  # ∂loss/∂logit
     slopes[:, 0] = -slopes[:, 1:].sum(1)
-    if distance == "squared":
-        factors = slopes.mul_(-2 * sharpness)
-    else:
-        factors = slopes.mul_(-sharpness).div_(distances).masked_fill_(distances == 0, 0)
-    return loss, factors[..., None] * residuals
+    # ∂distance/∂offset = stretch · offset; the plain distance has no gradient at zero and is given zero
+    stretch = 2.0 if distance == "squared" else distances.reciprocal().masked_fill_(distances == 0, 0)
+    return loss, offsets.mul_((slopes * -sharpness * stretch)[..., None])

@@ -46,12 +46,20 @@ class EmbeddingSegmenter(nn.Module):
         self.raw_class_embeddings = nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
 
     @property
+    def backbone(self) -> Backbone:
+        """The encoder."""
+        return self.network.backbone
+
+    @property
     def class_embeddings(self) -> torch.Tensor:
         """(C, D) unit vectors, with gradient to `raw_class_embeddings`."""
         return unit_norm(self.raw_class_embeddings, dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → pixel embeddings (N, D, H, W), unit norm unless normalised before upsampling."""
+        """ImageNet-normalised images (N, 3, H, W), any H and W → pixel embeddings (N, D, H, W).
+
+        Unit norm after upsampling; at most 1 where they were normalised before.
+        """
         embeddings = self.network(images)
         if self.normalise == "before_upsampling":
             return resize(unit_norm(embeddings, dim=1), images.shape[2:])
@@ -88,6 +96,11 @@ class SoftmaxSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.network = DeepLabV3Plus(backbone, num_classes, width=width, rates=rates, norm=norm, dropout=dropout)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The encoder."""
+        return self.network.backbone
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W), any H and W → logits (N, C, H, W)."""

@@ -86,7 +86,7 @@ def _search(pixels: torch.Tensor, classes: torch.Tensor, k: int, backend: str) -
 
 def _rank(pixels: torch.Tensor, classes: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sort candidates (P, n), given in the order of their ids, by distance; the sort is stable, so ties keep that order."""
-    distances = (pixels[:, None] - F.embedding(ids, classes)).square_().sum(-1)
+    distances = F.embedding(ids, classes).sub_(pixels[:, None]).square_().sum(-1)
     distances, order = distances.sort(dim=1, stable=True)
     return ids.gather(1, order), distances
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from shared.image_files import find_images, require_distinct_names
 
 from seg.checkpoints import TrainedSegmenter, load_segmenter
-from shared.data.pictures import read_image
+from shared.data.pairs import expand_paths
+from shared.data.pictures import IMAGE_SUFFIXES, read_image
 from shared.data.spec import Sample
 from shared.data.transforms import EvalResize
 from shared.program import run_program
@@ -27,7 +27,7 @@ class PredictConfig:
     images: list[str]
     """Image files, or folders of them."""
     output: str
-    """Folder for labels/, colour/ and overlay/."""
+    """Folder for labels/, colour/ and overlay/. Ignored pixels do not occur; ids are those of the class list."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -47,15 +47,14 @@ def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
-    files = find_images(config.images)
-    require_distinct_names(files)
+    files = expand_paths(config.images, IMAGE_SUFFIXES)
     output, spec = Path(config.output), trained.spec
-    for file in progress(files, "predict", total=len(files), unit="image"):
+    for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
         image = read_image(file)
         ids = predict(trained, image, device)
-        save_label_png(ids, output / "labels" / f"{file.stem}.png", num_classes=spec.num_classes)
-        save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{file.stem}.png")
-        save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{file.stem}.png")
+        save_label_png(ids, output / "labels" / f"{name}.png", num_classes=spec.num_classes)
+        save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{name}.png")
+        save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{name}.png")
     print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
 
 

@@ -3,6 +3,8 @@
 From here to the gradient is one file: seg/losses.py.
 """
 
+import time
+
 import torch
 from accelerate import Accelerator
 
@@ -119,17 +121,18 @@ def train(config: SegConfig) -> None:
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
     if state.step == settings.steps:
-        finish(run, config, val_loader, device)
+        finish(run, config, val_loader, len(val_set), device)
     run.close()
 
 
-def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, device: torch.device) -> None:
+def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_images: int, device: torch.device) -> None:
     """Evaluate the best checkpoint, write evaluation.json, and export the encoder and the class embeddings."""
     trained = load_segmenter(run, "best", device)
     matrix = evaluate(trained.model, val_loader, trained.spec.num_classes, device)
     scores = summary(matrix)
     about = {"run": str(run.path), "step": trained.meta["step"], "miou": round(scores["miou"], 6)}
-    write_evaluation(run.path / "evaluation.json", matrix, trained.spec, about | {"split": "val", "head": config.head})
+    details = {"split": "val", "head": config.head, "images": num_images, "seconds": round(time.time() - run.started, 1)}
+    write_evaluation(run.path / "evaluation.json", matrix, trained.spec, about | details)
     run.log(", ".join(f"{key} {100 * value:.2f} %" for key, value in scores.items()) + f" (val, step {about['step']})")
     log_class_embeddings(run, trained)
     for path in export(trained, run.path, about):

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-
 from torch import nn
 from torchvision import models
 
@@ -42,7 +41,7 @@ class Backbone(nn.Module):
         self.low_level_index = strides.index(LOW_LEVEL_STRIDE)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """ImageNet-normalised images (N, 3, H, W) of any size → features of every stage, finest first: (N, channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Features of every stage, finest first, (N, channels, ⌈H/stride⌉, ⌈W/stride⌉), of ImageNet-normalised images (N, 3, H, W)."""
         features = [images]
         for stage in self.stages:
             features.append(stage(features[-1]))
@@ -159,7 +158,7 @@ def _mobilenet_v2(output_stride: int, norm: Norm, initialise: Initialise) -> Bac
 
 
 def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
-    """Take the stride out of a stage: its first block samples at the spacing of the stage before, the others at twice that, as ResNet's do."""
+    """Take the stride out of a stage: its first block keeps the spacing of the stage before, the others have twice that, as in ResNet."""
     for index, block in enumerate(stage):
         spacing = before if index == 0 else after
         for module in block.modules():

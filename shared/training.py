@@ -33,7 +33,7 @@ def require_finite(losses: dict[str, torch.Tensor], step: int) -> None:
     Raises:
         InputError: names the losses that are not finite.
     """
-    bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
+    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
     if bad:
         raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; lower the learning rate. The last checkpoint is unharmed")
 
@@ -53,7 +53,7 @@ class RunningMeans:
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + value.item()
         self._count += 1
 
     def take(self) -> dict[str, float]:

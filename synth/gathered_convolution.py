@@ -22,6 +22,15 @@ from torch.autograd.function import once_differentiable
 
 Pair = tuple[int, int]
 
+
+class Geometry(NamedTuple):
+    """How a window moves over a map; every pair is (vertical, horizontal)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+
 SEGMENT = 256
 """Longest stretch of a transposed bag that is summed in one go: one class may fill the picture, and then this keeps all threads busy
 and the rounding small."""
@@ -94,17 +103,24 @@ class Patches:
 
     members: (U, T) int64 ids of every distinct patch; `num_ids` stands for outside of the map.
     of_pixel: the bags (P × U) that look up each output pixel's patch. size: (height, width) of the output.
+    geometry: that of the windows.
     """
 
     members: Tensor
     num_ids: int
     of_pixel: Bags
     size: Pair
+    geometry: Geometry
 
     @property
     def ids(self) -> Tensor:
         """(N, height, width): the number of each output pixel's patch."""
         return self.of_pixel.indices.view(-1, *self.size)
+
+    @cached_property
+    def wider(self) -> "Patches":
+        """What two such kernels see one after the other: the patches of patches."""
+        return distinct_patches(self.ids, len(self.members), self.geometry)
 
     @cached_property
     def taps(self) -> Bags:
@@ -116,7 +132,7 @@ class Patches:
     @cached_property
     def windows(self) -> Bags:
         """(U·T × K): the id at each place of each patch; an empty bag outside of the map."""
-        inside = (self.members < self.num_ids).flatten()
+        inside = self.members.flatten() < self.num_ids
         return Bags(self.members.flatten()[inside], inside.cumsum(0) - inside.long(), self.num_ids)
 
     @cached_property
@@ -151,11 +167,12 @@ def to_pixels(of_patch: Tensor, patches: Patches) -> Tensor:
     return sum_rows(of_patch, patches.of_pixel).view(-1, height, width, of_patch.shape[1]).permute(0, 3, 1, 2)
 
 
-def distinct_patches(ids: Tensor, num_ids: int, kernel: Pair, stride: Pair, padding: Pair) -> Patches:
+def distinct_patches(ids: Tensor, num_ids: int, geometry: Geometry) -> Patches:
     """Find the distinct windows of a convolution or a pooling.
 
-    ids: (N, h, w) int64 in [0, num_ids). kernel, stride, padding: (vertical, horizontal).
+    ids: (N, h, w) int64 in [0, num_ids).
     """
+    kernel, stride, padding = geometry
     padded = F.pad(ids, (padding[1], padding[1], padding[0], padding[0]), value=num_ids)
     height, width = ((padded.shape[1 + axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
     taps = list(product(range(kernel[0]), range(kernel[1])))
@@ -171,7 +188,7 @@ def distinct_patches(ids: Tensor, num_ids: int, kernel: Pair, stride: Pair, padd
     offsets = torch.tensor(taps, device=ids.device)
     members = padded[image, y * stride[0] + offsets[:, 0], x * stride[1] + offsets[:, 1]]
     pixels = torch.arange(len(order), device=ids.device)
-    return Patches(members, num_ids, Bags(patch_of_pixel, pixels, len(members), order=order), (height, width))
+    return Patches(members, num_ids, Bags(patch_of_pixel, pixels, len(members), order=order), (height, width), geometry)
 
 
 def _codes(views: Iterator[Tensor], base: int) -> Tensor:

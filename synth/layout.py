@@ -13,10 +13,14 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synth.gathered_convolution import Pair, Patches, distinct_patches, gathered_convolution, sum_rows
+from synth.gathered_convolution import Geometry, Pair, Patches, convolve_features, convolve_ids, distinct_patches, sum_rows, to_pixels
 
 KernelRows = Callable[[Tensor], Tensor]
 """(O, S, kh, kw) -> (K, T·O): what the taps of a kernel answer to each of the K ids of a layout."""
+
+
+MOSTLY_DISTINCT = 0.3
+"""Share of distinct patches per pixel above which a convolution of the whole map is faster than one per patch."""
 
 
 class Layout(ABC):
@@ -33,12 +37,13 @@ class Layout(ABC):
         Further input channels of `conv` are the caller's to add: the discriminator's first kernel also reads the image.
         """
 
-    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
-        """`first`, ReLU, then a second convolution of the same geometry, which keeps the size: (N, O, height, width).
+    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """`first`, ReLU, then a second convolution of the same geometry, which keeps the size.
 
-        kernel: (O, first.out_channels, kh, kw). bias: (O,).
+        kernel: (2·O, first.out_channels, kh, kw). bias: (2·O,). Returns the two halves of the channels, (N, O, height, width) each.
         """
-        return F.conv2d(F.relu(self.convolve(first)), kernel, bias, padding=_padding(first))
+        scale, shift = F.conv2d(F.relu(self.convolve(first)), kernel, bias, padding=_padding(first)).chunk(2, dim=1)
+        return scale, shift
 
     @abstractmethod
     def resized(self, height: int, width: int) -> "Layout":
@@ -98,17 +103,23 @@ class GatheredLayout(Layout):
     def __init__(self, ids: Tensor, num_ids: int, width: int, kernel_rows: KernelRows) -> None:
         self.ids, self.num_ids, self.width, self.kernel_rows = ids, num_ids, width, kernel_rows
         self.batch_size, self.size = len(ids), (ids.shape[1], ids.shape[2])
-        self._patches: dict[tuple[Pair, Pair, Pair], Patches] = {}
+        self._patches: dict[Geometry, Patches] = {}
 
     def convolve(self, conv: nn.Conv2d) -> Tensor:
-        return to_pixels(self._of_patches(conv), self._patches_of(conv))
+        return to_pixels(self._of_patches(conv), self._patches_of(_geometry(conv)))
 
-    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
+    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Exact, but computed once for every distinct patch that both kernels see together, unless patches hardly repeat."""
-        patches = self._patches_of(first)
-        if first not in self._second:
-            pass
-        return to_pixels(convolve_features(F.relu(self._of_patches(first)), kernel, bias, pairs), pairs)
+        patches = self._patches_of(_geometry(first)).wider
+        if len(patches.members) > MOSTLY_DISTINCT * len(patches.of_pixel.indices):
+            return super().convolve_twice(first, kernel, bias)
+        scale, shift = convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches).chunk(2, dim=1)
+        return to_pixels(scale.contiguous(), patches), to_pixels(shift.contiguous(), patches)
+
+    def _of_patches(self, conv: nn.Conv2d) -> Tensor:
+        """(U, O): the convolution at each distinct patch."""
+        rows = self.kernel_rows(conv.weight[:, : self.width]).view(-1, conv.out_channels)
+        return convolve_ids(rows, conv.bias, self._patches_of(_geometry(conv)))
 
     def resized(self, height: int, width: int) -> "GatheredLayout":
         ids = F.interpolate(self.ids[:, None].float(), (height, width), mode="nearest")  # float32 holds every id below 2**24
@@ -116,19 +127,21 @@ class GatheredLayout(Layout):
 
     def pooled(self) -> "GatheredLayout":
         """The distinct 3×3 patches become the ids; a kernel answers to a patch with the mean of its answers to the members."""
-        patches = self._patches_of((3, 3), (2, 2), (1, 1))
-        ids = patches.of_pixel.indices.view(-1, *patches.size)
-        return GatheredLayout(ids, len(patches.members), self.width, lambda kernel: sum_rows(self.kernel_rows(kernel), patches.means))
+        patches = self._patches_of(Geometry((3, 3), (2, 2), (1, 1)))
 
-    def _patches_of(self, kernel: Pair, stride: Pair, padding: Pair) -> Patches:
-        geometry = (kernel, stride, padding)
+        def kernel_rows(kernel: Tensor) -> Tensor:
+            return sum_rows(self.kernel_rows(kernel), patches.means)
+
+        return GatheredLayout(patches.ids, len(patches.members), self.width, kernel_rows)
+
+    def _patches_of(self, geometry: Geometry) -> Patches:
         if geometry not in self._patches:
-            self._patches[geometry] = distinct_patches(self.ids, self.num_ids, *geometry)
+            self._patches[geometry] = distinct_patches(self.ids, self.num_ids, geometry)
         return self._patches[geometry]
 
 
-def _pair(value: tuple[int, ...]) -> Pair:
-    return value[0], value[1]
+def _geometry(conv: nn.Conv2d) -> Geometry:
+    return Geometry((conv.kernel_size[0], conv.kernel_size[1]), (conv.stride[0], conv.stride[1]), _padding(conv))
 
 
 def _padding(conv: nn.Conv2d) -> Pair:

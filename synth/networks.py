@@ -9,7 +9,8 @@ from torch import nn
 
 from shared.checkpoint import load_module, read_checkpoint
 from shared.config import to_dict
-from shared.data.spec import DatasetSpec
+from shared.data.pairs import label_codes_of
+from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.rundir import RunDirectory
@@ -60,9 +61,16 @@ def style_encoder_from(config: GeneratorConfig, size: tuple[int, int]) -> StyleE
     return StyleEncoder(image_size=image_size, width=config.width, z_dim=config.style_dim)
 
 
-def describe(config: SynthConfig, spec: DatasetSpec) -> dict[str, Any]:
-    """What travels with a checkpoint, so that it needs no other file to be used."""
-    return {"config": to_dict(config), "dataset": spec.name, "class_names": list(spec.class_names), "palette": spec.palette.tolist()}
+def describe(config: SynthConfig, dataset: SegmentationDataset) -> dict[str, Any]:
+    """What travels with a checkpoint, so that it needs no other file to be used: settings, classes, and how label files name them."""
+    spec, codes = dataset.spec, label_codes_of(dataset)
+    return {
+        "config": to_dict(config),
+        "dataset": spec.name,
+        "class_names": list(spec.class_names),
+        "palette": spec.palette.tolist(),
+        "label_codes": {"offset": codes.offset, "ignore_value": codes.ignore_value},
+    }
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,17 @@ class Spade(nn.Module):
 
     def forward(self, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
         """x: (N, channels, h, w). Returns the same shape."""
-        convolution, activation = self.mlp_shared
-        assert isinstance(convolution, nn.Conv2d)
-        hidden = activation(pyramid.at(x.shape[2], x.shape[3]).convolve(convolution))
-        scale, shift = self._modulation(hidden)
-        return torch.addcmul(shift, self.param_free_norm(x), scale)
+        layout = pyramid.at(x.shape[2], x.shape[3])
+        first = self.mlp_shared[0]
+        assert isinstance(first, nn.Conv2d)
+        scale, shift = layout.convolve_twice(first, *self._modulation())
+        return (self.param_free_norm(x) * scale).add_(shift)
 
-    def _modulation(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """1 + γ and β in one convolution, which reads `hidden` once; the 1 rides on γ's bias."""
-        kernel = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
+    def _modulation(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias that give 1 + γ and β in one convolution; the 1 rides on γ's bias."""
         assert self.mlp_gamma.bias is not None and self.mlp_beta.bias is not None
-        bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])
-        scale, shift = F.conv2d(hidden, kernel, bias, padding=self.mlp_gamma.padding).chunk(2, dim=1)
-        return scale, shift
+        kernel = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
+        return kernel, torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])
 
 
 class SpadeResidualBlock(nn.Module):
@@ -61,5 +59,5 @@ class SpadeResidualBlock(nn.Module):
     def forward(self, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
         """(N, in_channels, h, w) -> (N, out_channels, h, w)."""
         shortcut = self.conv_s(self.norm_s(x, pyramid)) if self.learned_shortcut else x
-        inner = self.conv_0(F.leaky_relu(self.norm_0(x, pyramid), 0.2))
-        return shortcut + self.conv_1(F.leaky_relu(self.norm_1(inner, pyramid), 0.2))
+        inner = self.conv_0(F.leaky_relu(self.norm_0(x, pyramid), 0.2, inplace=True))
+        return shortcut + self.conv_1(F.leaky_relu(self.norm_1(inner, pyramid), 0.2, inplace=True))

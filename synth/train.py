@@ -60,7 +60,7 @@ def train(config: SynthConfig) -> None:
     modules: dict[str, torch.nn.Module] = {"generator": generator, "discriminator": discriminator}
     modules |= {name: module for name, module in (("style_encoder", encoder), ("average", average)) if module is not None}
     optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
-    state = TrainingState(modules, optimizers, describe(config, spec))
+    state = TrainingState(modules, optimizers, describe(config, train_set))
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
     step_once = Step(

@@ -9,6 +9,7 @@ import torch
 from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes, read_image, read_numbers
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.errors import InputError
+from shared.visualise import label_storage
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,13 @@ class PairDataset(SegmentationDataset):
         return Sample(image, label_map, instance_map, pair.name)
 
 
+def label_codes_of(dataset: SegmentationDataset) -> LabelCodes:
+    """How the label files of a data set name classes; for data sets without files, as predictions are written."""
+    if isinstance(dataset, PairDataset):
+        return dataset.codes
+    return LabelCodes(dataset.spec.num_classes, ignore_value=label_storage(dataset.spec.num_classes)[1])
+
+
 def _require_size(path: Path, ids: torch.Tensor, image_path: Path, image: torch.Tensor) -> None:
     (height, width), (image_height, image_width) = ids.shape, image.shape[1:]
     if (height, width) == (image_height, image_width):
@@ -110,3 +118,22 @@ def _require_size(path: Path, ids: torch.Tensor, image_path: Path, image: torch.
         f"{path} is {height}x{width} (height x width) but its image {image_path} is {image_height}x{image_width}{turned}; "
         "make the two the same size, resizing labels with nearest neighbour only"
     )
+
+
+def expand_paths(paths: list[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files given one by one or by folder: name -> file. A file's name is its stem, one in a folder keeps its place below the folder.
+
+    Raises:
+        InputError: no such file, a file of another kind, an empty folder, or two files with one name.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir() and path.suffix.lower() not in suffixes:
+            raise InputError(f"{path} is neither a folder nor a {'/'.join(suffixes)} file; give one of these")
+        if not path.exists():
+            raise InputError(f"there is no file {path}; check the path")
+        for name, file in (find_pictures(path, suffixes) if path.is_dir() else {path.stem: path}).items():
+            if name in found:
+                raise InputError(f"{found[name]} and {file} would both write {name}; give them in separate runs")
+            found[name] = file
+    return found

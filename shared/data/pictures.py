@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from shared.errors import InputError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_SUFFIXES = (".png",)
 
-_NO_CLASS = IGNORE_INDEX - 1
 _NUM_VALUES = 2**16
 
 
@@ -88,14 +86,6 @@ class LabelCodes:
         ignored = "" if self.ignore_value is None else f" and {self.ignore_value} (ignored)"
         return f"{self.offset}..{self.last_value}{ignored}"
 
-    @cached_property
-    def _class_of_value(self) -> np.ndarray:
-        table = np.full(_NUM_VALUES, _NO_CLASS, np.int64)
-        table[self.offset : self.last_value + 1] = np.arange(self.num_classes)
-        if self.ignore_value is not None:
-            table[self.ignore_value] = IGNORE_INDEX
-        return table
-
     def read(self, path: Path) -> torch.Tensor:
         """Read a label file as (H, W) int64 class ids in [0, C) or `IGNORE_INDEX`.
 
@@ -108,15 +98,18 @@ class LabelCodes:
                 f"{path} has 8 bits per pixel, which end at 255, but the {self.num_classes} classes use values {self.allowed}; "
                 "make the label files again with 16 bits"
             )
-        ids = self._class_of_value.take(values)
-        if ids.min() == _NO_CLASS:
-            wrong = np.unique(values[ids == _NO_CLASS])
-            shown = ", ".join(map(str, wrong[:5])) + (", …" if len(wrong) > 5 else "")
+        ignored = values == self.ignore_value if self.ignore_value is not None else np.zeros_like(values, dtype=bool)
+        wrong = ((values < self.offset) | (values > self.last_value)) & ~ignored
+        if wrong.any():
+            found = np.unique(values[wrong])
+            shown = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
             raise InputError(
-                f"{path} holds value{'s' if len(wrong) > 1 else ''} {shown}; allowed are {self.allowed}; "
+                f"{path} holds value{'s' if len(found) > 1 else ''} {shown}; allowed are {self.allowed}; "
                 "correct the file, or the number of classes, the label offset or the ignore value"
             )
-        return torch.from_numpy(ids)
+        # everything above works on the bytes of the file; this is the only array of 8 bytes per pixel
+        ids = torch.from_numpy(values.astype(np.int64))
+        return ids.sub_(self.offset).masked_fill_(torch.from_numpy(ignored), IGNORE_INDEX)
 
 
 @contextmanager

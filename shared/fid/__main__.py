@@ -9,10 +9,11 @@ from typing import Literal
 
 from PIL import Image
 
+from shared.data.pictures import read_image
 from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
 from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, build_feature_network, titles
-from shared.fid.folder import find_images, image_statistics, read_image
+from shared.fid.folder import find_images, image_statistics
 from shared.fid.weights import WeightsUnavailable
 from shared.files import write_text
 from shared.program import run_program

@@ -13,10 +13,8 @@ from pytorch_fid import inception
 from torch import nn
 
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
-from shared.fid.encoder_file import load_encoder, save_encoder
+from shared.fid.encoder_file import load_encoder
 from shared.fid.weights import SHA256_PREFIX, WeightsUnavailable, inception_weights
-
-__all__ = ["FeatureNetwork", "build_feature_network", "load_encoder", "save_encoder", "titles"]
 
 INCEPTION_LABEL = "Inception-2015"
 INCEPTION_DIM = 2048

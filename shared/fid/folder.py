@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
@@ -41,21 +39,6 @@ def find_images(folder: str | Path) -> list[Path]:
             "%s: %d of %d images are JPEG, whose artefacts count as a difference; use PNG on both sides", folder, lossy, len(images)
         )
     return images
-
-
-def read_image(path: Path) -> torch.Tensor:
-    """(3, H, W) uint8 RGB.
-
-    Raises:
-        InputError: the file cannot be read, or holds numbers of 16 or more bits, such as class ids; names the file.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise InputError(f"{path} has Pillow mode {image.mode}, such as label files have; an RGB image was expected")
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read image {path}: {error}; replace or remove it") from error
 
 
 def image_statistics(

@@ -64,6 +64,7 @@ def test_features_and_covariances_give_one_distance(count_a: int, count_b: int) 
     assert kept == pytest.approx(dropped, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The `disp` argument")
 @pytest.mark.parametrize(("count", "dim"), [(400, 64), (40, 64)])
 def test_pytorch_fid_agrees(count: int, dim: int) -> None:
     fid_score = pytest.importorskip("pytorch_fid.fid_score", reason="pytorch-fid's distance needs SciPy")

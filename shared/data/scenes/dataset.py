@@ -6,7 +6,7 @@ import torch
 from shared.constants import IGNORE_INDEX
 from shared.data.scenes.classes import SceneClasses
 from shared.data.scenes.geometry import Camera
-from shared.data.scenes.layout import StreetComposer
+from shared.data.scenes.layout import compose
 from shared.data.scenes.light import draw_light
 from shared.data.scenes.render import render
 from shared.data.spec import Sample, SegmentationDataset
@@ -20,7 +20,9 @@ class SceneDataset(SegmentationDataset):
     """Street scenes in perspective.
 
     `dataset[index]` is a function of (seed, split, index, size, num_classes, ignored_fraction) alone, and the splits never share a
-    scene. The cost of a sample does not depend on `num_classes`.
+    scene. The cost of a sample does not depend on `num_classes`: MS_PLACEHOLDER
+
+    Instance ids are positive, one per object or stretch of ground, and 0 where the label is ignored.
 
     Args:
         split: "train" or "val".
@@ -77,13 +79,13 @@ class SceneDataset(SegmentationDataset):
         camera = _draw_camera(*self._size, rng)
         light = draw_light(rng)
         sky = self._classes.draw("sky", rng)
-        placements = StreetComposer(self._classes, light, camera, rng).compose(self._ignored_fraction)
+        placements = compose(self._classes, light, camera, self._ignored_fraction, rng)
         image, objects = render(placements, camera, light, sky.style, rng)
 
-        ids = np.array([placement.class_id for placement in placements] + [sky.class_id])
-        label_map = ids[objects]
-        instance_map = np.where(objects < 0, len(placements), objects) + 1
-        borders = _choose_borders(instance_map, self._ignored_fraction / 2, rng)
+        # the sky is the last row of both tables, object -1
+        label_map = np.array([placement.class_id for placement in placements] + [sky.class_id])[objects]
+        instance_map = np.cumsum([not placement.continues for placement in placements] + [True])[objects]
+        borders = _choose_borders(instance_map, 0.45 * self._ignored_fraction, rng)
         label_map[borders] = IGNORE_INDEX
         instance_map[label_map == IGNORE_INDEX] = 0
         return Sample(

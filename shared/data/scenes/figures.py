@@ -23,11 +23,15 @@ class Clothes(IntEnum):
 @cache
 def pedestrian(pose: int) -> Mesh:
     """x in about [-0.2, 0.2], y in [0, 1]; a standing or walking person from the front or from behind."""
-    stride, swing, seen_from_behind = (0.0, 0.02, 0.05, 0.08, 0.11, 0.07)[pose], 0.04 + 0.015 * pose, pose % 2
+    stride, swing, seen_from_behind = (0.0, 0.02, 0.05, 0.08, 0.11, 0.07)[pose], 0.01 + 0.012 * pose, pose % 2
     mesh = MeshBuilder()
     for side in (-1, 1):
         hip, foot = (side * 0.055, 0.5), (side * (0.05 + stride), 0.03)
-        mesh.flat([(hip[0] - 0.055, hip[1]), (hip[0] + 0.055, hip[1]), (foot[0] + 0.035, 0.03), (foot[0] - 0.035, 0.03)], Clothes.TROUSERS, Texture.ROUND)
+        mesh.flat(
+            [(hip[0] - 0.055, hip[1]), (hip[0] + 0.055, hip[1]), (foot[0] + 0.035, 0.03), (foot[0] - 0.035, 0.03)],
+            Clothes.TROUSERS,
+            Texture.ROUND,
+        )
         mesh.flat(ellipse(foot[0] + side * 0.012, 0.018, 0.05, 0.02, 8), Clothes.SHOES)
         mesh.flat(stroke((side * 0.125, 0.80), (side * (0.14 + swing), 0.5), 0.058), Clothes.TOP, Texture.ROUND)
         mesh.flat(ellipse(side * (0.14 + swing), 0.48, 0.026, 0.028, 8), Clothes.SKIN)

@@ -28,7 +28,7 @@ class Camera(NamedTuple):
     eye: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(3, V) metres to (2, V) pixel coordinates (column, row), integer at pixel centres. Points behind the camera are moved before it."""
+        """(3, V) metres to (2, V) pixel coordinates (column, row), integer at pixel centres; what is behind is moved before it."""
         x, y, z = points
         scale = np.float32(self.focal) / np.maximum(z, np.float32(_NEAR))
         return np.stack([self.column - 0.5 + x * scale, self.row - 0.5 - (y - self.eye) * scale])
@@ -50,6 +50,7 @@ class Placement(NamedTuple):
         second: the paint that textures mix in.
         style: what textures know about the object, 0..1.
         casts_shadow: whether it shades the ground.
+        continues: whether it is part of the same object as the placement before it.
     """
 
     mesh: Mesh
@@ -61,6 +62,7 @@ class Placement(NamedTuple):
     style: tuple[float, ...] = (0.5,) * 6
     yaw: float = 0.0
     casts_shadow: bool = True
+    continues: bool = False
 
 
 class Polygons:

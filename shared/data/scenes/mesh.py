@@ -27,6 +27,7 @@ class Texture(IntEnum):
     FENCE = 7
     FOLIAGE = 8
     ROOF = 9
+    ZEBRA = 10
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Objects of the street: from a look to a placement with its size and colours. Lengths are metres, positions (x, z) on the ground."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from shared.data.scenes import figures, street, vehicles
 from shared.data.scenes.classes import Colour, Look
 from shared.data.scenes.geometry import Placement
 from shared.data.scenes.mesh import Texture
+
+_T = TypeVar("_T")
 
 _GLASS: Colour = (58, 70, 80)
 _TYRE: Colour = (28, 28, 30)
@@ -22,33 +25,38 @@ _TROUSERS: tuple[Colour, ...] = ((48, 56, 80), (42, 42, 46), (120, 106, 84), (84
 _ROOFS: tuple[Colour, ...] = ((140, 72, 54), (92, 84, 82), (112, 66, 56), (74, 78, 88))
 
 
-def _pick(options: tuple, share: float):  # type: ignore[no-untyped-def]
+def _pick(options: tuple[_T, ...], share: float) -> _T:
+    """The option at `share` in [0, 1) of the way through."""
     return options[int(share * len(options))]
 
 
-def ground(look: Look, texture: Texture, x0: float, x1: float, z0: float, z1: float, height: float = 0.0) -> Placement:
+def _shade(paint: Colour, factor: float) -> Colour:
+    return (factor * paint[0], factor * paint[1], factor * paint[2])
+
+
+def ground(look: Look, texture: Texture, x0: float, x1: float, z0: float, z1: float) -> Placement:
     """A rectangle of road, paving or grass."""
-    second = _MARKING if texture is Texture.ROAD else _dry(look.paint)
-    position, size = (x0, height, z0), (x1 - x0, 1.0, z1 - z0)
+    second = _MARKING if texture in (Texture.ROAD, Texture.ZEBRA) else _dry(look.paint)
+    position, size = (x0, 0.0, z0), (x1 - x0, 1.0, z1 - z0)
     return Placement(street.ground(texture), look.class_id, position, size, (look.paint,), second, look.style, casts_shadow=False)
 
 
 def row(look: Look, texture: Texture, side: int, x: float, z0: float, z1: float, height: float, depth: float = 0.3) -> Placement:
     """A wall, fence, hedge or kerb along the street, from z0 to z1."""
-    second = tuple(0.42 * channel for channel in look.paint) if texture is Texture.FENCE else _dry(look.paint)
+    second = _shade(look.paint, 0.42) if texture is Texture.FENCE else _dry(look.paint)
     return Placement(street.block(texture), look.class_id, (x, 0, z0), (side * depth, height, z1 - z0), (look.paint,), second, look.style)
 
 
 def building(look: Look, side: int, x: float, z0: float, z1: float, height: float, depth: float, pitched: bool, lamps: float) -> Placement:
     """A building with its front along x from z0 to z1; `lamps` (0..1) lights its windows."""
-    roof = _pick(_ROOFS, look.style[5]) if pitched else tuple(0.82 * channel for channel in look.paint)
-    glass = tuple((1 - lamps) * day + lamps * night for day, night in zip((176, 200, 220), (420, 320, 170)))
+    roof = _pick(_ROOFS, look.style[5]) if pitched else _shade(look.paint, 0.82)
+    glass = (176 + 244 * lamps, 200 + 120 * lamps, 220 - 50 * lamps)  # mirrors the sky by day, shines at dusk
     mesh = street.building("pitched" if pitched else "flat")
     return Placement(mesh, look.class_id, (x, 0, z0), (side * depth, height, z1 - z0), (look.paint, roof), glass, look.style)
 
 
 def hills(look: Look, z: float, x: float, width: float, height: float, variant: int) -> Placement:
-    paint = tuple(0.9 * channel for channel in look.paint)
+    paint = _shade(look.paint, 0.9)
     position, size = (x, 0, z), (width, height, 1)
     return Placement(street.skyline(variant), look.class_id, position, size, (paint,), _dry(paint), look.style, casts_shadow=False)
 
@@ -68,7 +76,7 @@ def bush(look: Look, x: float, z: float, height: float, variant: int) -> Placeme
 def car(look: Look, x: float, z: float, yaw: float) -> Placement:
     style = look.style
     body = _pick(vehicles.CAR_BODIES, style[3])
-    pattern = _pick(tuple(range(vehicles.CAR_PATTERNS)), style[2])
+    pattern = _pick((0, 0, 1, 0, 2), style[2])
     height = {"saloon": 1.45, "estate": 1.5, "hatchback": 1.5, "van": 1.95}[body] * (0.94 + 0.12 * style[4])
     length = {"saloon": 4.6, "estate": 4.6, "hatchback": 3.9, "van": 4.9}[body]
     return _vehicle(look, vehicles.car(body, pattern), x, z, yaw, (1.8, height, length))
@@ -81,16 +89,21 @@ def truck(look: Look, x: float, z: float, yaw: float) -> Placement:
 
 
 def bus(look: Look, x: float, z: float, yaw: float) -> Placement:
-    return _vehicle(look, vehicles.bus(_pick((0, 1, 2), look.style[2])), x, z, yaw, (2.5, 2.9 + 0.5 * look.style[3], 10 + 2 * look.style[4]))
+    return _vehicle(
+        look, vehicles.bus(_pick((0, 1, 2), look.style[2])), x, z, yaw, (2.5, 2.9 + 0.5 * look.style[3], 10 + 2 * look.style[4])
+    )
 
 
 def train(look: Look, x: float, z: float, yaw: float) -> Placement:
     return _vehicle(look, vehicles.train(_pick((0, 1, 2), look.style[2])), x, z, yaw, (2.5, 3.3 + 0.4 * look.style[3], 22.0))
 
 
-def two_wheeler(look: Look, motorised: bool, x: float, z: float, yaw: float) -> Placement:
-    size = (1.0, 1.12, 2.05) if motorised else (1.0, 1.0 + 0.1 * look.style[3], 1.8)
-    return _vehicle(look, vehicles.two_wheeler(motorised), x, z, yaw, size)
+def bicycle(look: Look, x: float, z: float, yaw: float) -> Placement:
+    return _vehicle(look, vehicles.bicycle(), x, z, yaw, (1.0, 1.0 + 0.1 * look.style[3], 1.8))
+
+
+def motorcycle(look: Look, x: float, z: float, yaw: float) -> Placement:
+    return _vehicle(look, vehicles.motorcycle(), x, z, yaw, (1.0, 1.1 + 0.1 * look.style[3], 2.1))
 
 
 def rider(look: Look, x: float, z: float, yaw: float, rng: np.random.Generator) -> Placement:
@@ -116,7 +129,7 @@ def traffic_light(look: Look, x: float, y: float, z: float, phase: int) -> Place
     """Phase 0 is red, 1 amber, 2 green."""
     on, off = ((430, 60, 40), (430, 300, 40), (60, 380, 140)), ((84, 30, 26), (84, 62, 24), (24, 70, 40))
     lamps = tuple((on if lamp == phase else off)[lamp] for lamp in range(3))
-    backboard = tuple(0.7 * channel for channel in look.paint) if look.style[2] < 0.7 else look.accent
+    backboard = _shade(look.paint, 0.7) if look.style[2] < 0.7 else look.accent
     size = (0.9 + 0.2 * look.style[3], 1.15, 1)
     return Placement(street.traffic_light(), look.class_id, (x, y, z), size, (look.paint, *lamps, backboard), style=look.style)
 
@@ -132,10 +145,9 @@ def bin_or_crate(class_id: int, x: float, z: float, height: float, paint: Colour
     return Placement(street.block(Texture.PLAIN), class_id, (x, 0, z), (0.8 * height, height, height), (paint,))
 
 
-def bonnet(class_id: int, y: float, z: float, width: float, height: float, paint: Colour) -> Placement:
-    """The bonnet of our own car, from height y up."""
-    shine = tuple(1.25 * channel + 14 for channel in paint)
-    return Placement(street.bonnet(), class_id, (0, y, z), (width, height, 1), (paint, shine), casts_shadow=False)
+def bonnet(class_id: int, position: tuple[float, float, float], width: float, height: float, paint: Colour) -> Placement:
+    """The bonnet of our own car, from `position` up."""
+    return Placement(street.bonnet(), class_id, position, (width, height, 1), (paint, _shade(paint, 1.5)), casts_shadow=False)
 
 
 def _vehicle(look: Look, mesh: vehicles.Mesh, x: float, z: float, yaw: float, size: tuple[float, float, float]) -> Placement:

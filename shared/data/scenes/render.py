@@ -15,8 +15,9 @@ from shared.data.scenes.textures import TEXTURES, Surface, sky
 _MAX_MATERIALS = 8
 _SMALLEST = (0.18, 0.8)  # pixels across and in area; what is thinner would be drawn too wide
 _SMALLEST_SHADOW = (0.3, 1.5)
-_GROUND = (Texture.ROAD, Texture.PAVING, Texture.TURF)
+_GROUND = (Texture.ROAD, Texture.PAVING, Texture.TURF, Texture.ZEBRA)
 _SOFTEN = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1))
+_SKY = -1  # before all textures
 _BLUR = 0.14  # what each neighbour adds to a pixel
 
 
@@ -74,32 +75,33 @@ def _colour(
     sky_style: tuple[float, ...],
 ) -> np.ndarray:
     """(3, P) float32 colours, about 0..255, from the (P,) polygon numbers and shadows."""
-    paint, second = _light_paints(polygons, placements, light)
+    # pixels are sorted by texture, the sky first, so that every texture works on one slice
+    kinds = np.append(_SKY, polygons.textures).astype(np.int8)[numbers]
+    order = np.argsort(kinds, kind="stable")
+    sky_end, plain_end, *ends = np.searchsorted(kinds[order], range(_SKY, len(Texture) - 1), side="right").tolist()
+    right, up = (ray[order] for ray in camera.rays())
+    faces = numbers[order] - 1  # -1 for the sky, whose colours are replaced
+    paint, second = (np.take(paints, faces, axis=1) for paints in _light_paints(polygons, placements, light))
+    distances = np.array([placement.position[2] for placement in placements], dtype=np.float32)
+    depths = np.take(distances[polygons.owners], faces)
     styles = np.array([placement.style for placement in placements], dtype=np.float32).T[:, polygons.owners]
-    frames = _frames(polygons, camera.eye)
-    distances = np.array([placement.position[2] for placement in placements], dtype=np.float32)[polygons.owners]
-    right, up = camera.rays()
 
-    # position 0 of each table is the sky
-    colours = np.take(np.pad(paint, ((0, 0), (1, 0))), numbers, axis=1)
-    depths = np.append(np.float32(0), distances)[numbers]
-    kinds = np.append(-1, polygons.textures).astype(np.int8)[numbers]
-    for texture, shade in TEXTURES.items():
-        at = np.flatnonzero(kinds == texture)
-        if at.size:
-            faces = numbers[at] - 1
-            surface = _surface(frames, styles, faces, right[at], up[at], camera, light)
-            factor, mix = shade(surface)
+    textured = slice(plain_end, None)
+    surface = _surface(_frames(polygons, camera.eye), faces[textured], right[textured], up[textured], camera, styles, light)
+    depths[textured] = surface.depth
+    for texture, start, end in zip(TEXTURES, [plain_end, *ends], ends):
+        if start < end:
+            factor, mix = TEXTURES[texture](surface.part(slice(start - plain_end, end - plain_end)))
+            part = slice(start, end)
             if texture in _GROUND:
-                factor = factor * (1 - light.shadow * shadows[at] * frames[6, faces])
-            shaded = np.take(colours, at, axis=1) * (factor * (1 - mix))
-            colours[:, at] = shaded + np.take(second, faces, axis=1) * mix if np.ndim(mix) else shaded
-            depths[at] = surface.depth
-    colours -= light.sky_horizon
-    colours *= np.exp(-light.haze * depths)
-    colours += light.sky_horizon
-    at = np.flatnonzero(numbers == 0)
-    colours[:, at] = sky(light, right[at], up[at], sky_style)
+                factor = factor * (1 - light.shadow * shadows[order[part]] * (polygons.normals[1, faces[part]] > 0.9))
+            paint[:, part] *= factor * (1 - mix)
+            if np.ndim(mix):
+                paint[:, part] += second[:, part] * mix
+    paint = light.sky_horizon + (paint - light.sky_horizon) * np.exp(-light.haze * depths)
+    paint[:, :sky_end] = sky(light, right[:sky_end], up[:sky_end], sky_style)
+    colours = np.empty_like(paint)
+    colours[:, order] = paint
     return colours
 
 
@@ -127,7 +129,7 @@ def _frames(polygons: Polygons, eye: float) -> np.ndarray:
 
 
 def _surface(
-    frames: np.ndarray, styles: np.ndarray, faces: np.ndarray, right: np.ndarray, up: np.ndarray, camera: Camera, light: Light
+    frames: np.ndarray, faces: np.ndarray, right: np.ndarray, up: np.ndarray, camera: Camera, styles: np.ndarray, light: Light
 ) -> Surface:
     """Where the rays of p pixels meet the planes of their polygons."""
     nx, ny, nz, plane, axis_x, axis_z, ground, left, low, width, height = np.take(frames, faces, axis=1)
@@ -144,8 +146,8 @@ def _surface(
         depth=depth,
         pixel_u=np.where(is_ground, across, oblique),
         pixel_v=np.where(is_ground, oblique, across),
-        styles=styles,
         faces=faces,
+        styles=styles,
         light=light,
     )
 

@@ -23,15 +23,17 @@ class Surface:
     """Where the pixels lie on their polygons.
 
     Attributes:
+        light: the light of the scene.
+        styles: (6, F) style per polygon, 0..1.
         u, v: (p,) metres from the left and from the lower (on the ground: near) end of the polygon.
         width, height: (p,) extent of the polygon in metres.
         pixel_u, pixel_v: (p,) size of the pixel on the surface in metres.
         depth: (p,) metres before the camera.
-        styles: (6, F) style per polygon, 0..1.
         faces: (p,) the polygons.
-        light: the light of the scene.
     """
 
+    light: Light
+    styles: np.ndarray
     u: np.ndarray
     v: np.ndarray
     width: np.ndarray
@@ -39,9 +41,12 @@ class Surface:
     pixel_u: np.ndarray
     pixel_v: np.ndarray
     depth: np.ndarray
-    styles: np.ndarray
     faces: np.ndarray
-    light: Light
+
+    def part(self, pixels: slice) -> "Surface":
+        """The surface of some of the pixels."""
+        per_pixel = (self.u, self.v, self.width, self.height, self.pixel_u, self.pixel_v, self.depth, self.faces)
+        return Surface(self.light, self.styles, *(values[pixels] for values in per_pixel))
 
     def style(self, axis: int) -> np.ndarray:
         """(p,) one coordinate of the style of the object, 0..1."""
@@ -208,6 +213,13 @@ def _roof(surface: Surface) -> Shade:
     return 1 + 0.08 * surface.noise(3) - 0.2 * seen * (surface.v % 0.3 < 0.08), 0.0
 
 
+def _zebra(surface: Surface) -> Shade:
+    """Asphalt with worn stripes along the street, half a metre wide."""
+    wear = surface.noise(6)
+    return 1 + 0.05 * surface.noise(24), _line(surface.u % 1 - 0.5, 0.5, surface.pixel_u) * (0.8 + 0.3 * wear)
+
+
+# in the order of `Texture`, without PLAIN
 TEXTURES: dict[Texture, Callable[[Surface], Shade]] = {
     Texture.ROUND: _round,
     Texture.ROAD: _road,
@@ -218,6 +230,7 @@ TEXTURES: dict[Texture, Callable[[Surface], Shade]] = {
     Texture.FENCE: _fence,
     Texture.FOLIAGE: _foliage,
     Texture.ROOF: _roof,
+    Texture.ZEBRA: _zebra,
 }
 
 

@@ -1,6 +1,5 @@
 """Meshes of what drives: unit boxes, x and z in [-0.5, 0.5], y in [0, 1], front at +z. Materials are in `Finish`."""
 
-import math
 from enum import IntEnum
 from functools import cache
 
@@ -20,8 +19,6 @@ class Finish(IntEnum):
 
 
 CAR_BODIES = ("saloon", "estate", "hatchback", "van")
-CAR_PATTERNS = 3
-"""Plain, a stripe along the sides, or a roof in the second colour."""
 
 # (z, y) outline of the cabin from the rear end of its foot to the front end: foot, roof, roof, foot
 _CABINS = {
@@ -34,6 +31,7 @@ _CABINS = {
 
 @cache
 def car(body: str, pattern: int) -> Mesh:
+    """Patterns: 0 plain, 1 a stripe along the sides, 2 a roof in the second colour."""
     mesh = MeshBuilder()
     (foot_rear, belt), (roof_rear, _), (roof_front, _), (foot_front, _) = _CABINS[body]
     middle = (0.0, 0.4, 0.0)
@@ -56,7 +54,9 @@ def car(body: str, pattern: int) -> Mesh:
         mesh.solid(face, Finish.BODY, middle)
         mesh.solid(_inset(face, 0.10), Finish.GLASS, middle)
     for side in (-1, 1):
-        pillar = [(side * x, y, z) for x, y, z in ((inset, belt, -0.06), (inset, belt, -0.02), (roof_inset, 1, -0.04), (roof_inset, 1, -0.08))]
+        pillar = [
+            (side * x, y, z) for x, y, z in ((inset, belt, -0.06), (inset, belt, -0.02), (roof_inset, 1, -0.04), (roof_inset, 1, -0.08))
+        ]
         mesh.solid(pillar, Finish.BODY, middle)
     # the roof curves: a thin band of it shows from every side
     mesh.box((-roof_inset, 0.96, roof_rear), (roof_inset, 1.04, roof_front), paint, taper=0.03)
@@ -120,28 +120,44 @@ def truck(pattern: int, oncoming: bool) -> Mesh:
 
 
 @cache
-def two_wheeler(motorised: bool) -> Mesh:
-    """A bicycle or motorcycle seen from the side, in the plane x = 0."""
+def bicycle() -> Mesh:
+    """In the plane x = 0."""
     mesh = MeshBuilder()
-    radius_z, radius_y, thick = (0.19, 0.33, 0.075) if motorised else (0.19, 0.33, 0.05)
-    for z in (-0.31, 0.31):
-        for angle in range(12):
-            a, b = math.tau * angle / 12, math.tau * (angle + 1) / 12
-            rim = [(z + radius_z * r * math.cos(t), radius_y + radius_y * r * math.sin(t)) for t, r in ((a, 1), (b, 1), (b, 0.78), (a, 0.78))]
-            mesh.profile(rim, Finish.TYRE)
-        mesh.profile(ellipse(z, radius_y, 0.05 if motorised else 0.02, 0.09 if motorised else 0.04), Finish.METAL)
-    rear, front, seat, bars, crank = (-0.31, radius_y), (0.31, radius_y), (-0.13, 0.86), (0.22, 0.95), (-0.02, 0.36)
-    if motorised:
-        mesh.profile([(-0.22, 0.34), (0.12, 0.30), (0.18, 0.52), (-0.2, 0.5)], Finish.METAL)
-        mesh.profile([(-0.12, 0.66), (0.02, 0.92), (0.2, 0.86), (0.24, 0.6), (0.0, 0.5)], Finish.BODY)
-        mesh.profile([(-0.46, 0.82), (-0.42, 0.62), (-0.1, 0.62), (-0.06, 0.76), (-0.2, 0.74)], Finish.TYRE)
-        mesh.profile(stroke((-0.46, 0.74), (-0.38, 0.66), 0.06), Finish.RED_LAMP)
-        mesh.profile(ellipse(0.3, 0.78, 0.04, 0.08), Finish.WHITE_LAMP)
+    rear, front, seat, bars, crank = (-0.31, 0.33), (0.31, 0.33), (-0.13, 0.86), (0.22, 0.95), (-0.02, 0.36)
+    for hub in (rear, front):
+        _rim(mesh, hub, radius_z=0.19, radius_y=0.33, inner=0.78)
     for start, end in ((rear, crank), (rear, seat), (crank, seat), (crank, bars), (seat, bars), (bars, front)):
-        mesh.profile(stroke(start, end, thick), Finish.STRIPE if motorised else Finish.BODY)
+        mesh.profile(stroke(start, end, 0.05), Finish.BODY)
     mesh.profile(stroke((-0.2, 0.9), (-0.06, 0.9), 0.07), Finish.TYRE)
     mesh.profile(stroke((0.14, 1.0), (0.26, 0.97), 0.05), Finish.TYRE)
     return mesh.build()
+
+
+@cache
+def motorcycle() -> Mesh:
+    """In the plane x = 0."""
+    mesh = MeshBuilder()
+    for z in (-0.32, 0.33):
+        _rim(mesh, (z, 0.28), radius_z=0.16, radius_y=0.28, inner=0.58)
+    mesh.profile(stroke((0.33, 0.28), (0.2, 0.84), 0.05), Finish.METAL)  # fork
+    mesh.profile([(-0.32, 0.24), (0.12, 0.2), (0.2, 0.5), (-0.14, 0.54), (-0.34, 0.34)], Finish.METAL)  # engine
+    mesh.profile(stroke((-0.04, 0.24), (-0.44, 0.32), 0.07), Finish.TYRE)  # exhaust
+    mesh.profile([(-0.5, 0.74), (-0.46, 0.58), (-0.12, 0.5), (-0.02, 0.7), (-0.2, 0.74)], Finish.BODY)  # tail
+    mesh.profile([(-0.42, 0.75), (-0.12, 0.68), (0.0, 0.76), (-0.1, 0.82), (-0.38, 0.86)], Finish.TYRE)  # seat
+    mesh.profile([(-0.06, 0.62), (0.16, 0.54), (0.24, 0.8), (0.1, 0.96), (-0.02, 0.84)], Finish.BODY)  # tank
+    mesh.profile([(0.18, 0.5), (0.33, 0.63), (0.48, 0.5), (0.42, 0.46), (0.33, 0.55), (0.24, 0.46)], Finish.BODY)  # mudguard
+    mesh.profile(stroke((0.12, 1.02), (0.24, 0.96), 0.05), Finish.TYRE)
+    mesh.profile(ellipse(0.27, 0.84, 0.045, 0.08), Finish.WHITE_LAMP)
+    mesh.profile(ellipse(-0.49, 0.68, 0.02, 0.05), Finish.RED_LAMP)
+    return mesh.build()
+
+
+def _rim(mesh: MeshBuilder, hub: tuple[float, float], radius_z: float, radius_y: float, inner: float) -> None:
+    z, y = hub
+    outer, inside = ellipse(z, y, radius_z, radius_y, 12), ellipse(z, y, radius_z * inner, radius_y * inner, 12)
+    for k in range(12):
+        mesh.profile([outer[k - 1], outer[k], inside[k], inside[k - 1]], Finish.TYRE)
+    mesh.profile(ellipse(z, y, radius_z * 0.2, radius_y * 0.2, 8), Finish.METAL)
 
 
 def _cab(mesh: MeshBuilder) -> None:
