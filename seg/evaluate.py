@@ -65,7 +65,13 @@ def main(config: EvaluateConfig) -> None:
     print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
     print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
     if config.output is not None:
-        about = {"run": config.run, "step": trained.meta["step"], "split": config.split, "images": len(dataset)}
+        about = {
+            "run": config.run,
+            "dataset": dataset.spec.name,
+            "step": trained.meta["step"],
+            "split": config.split,
+            "images": len(dataset),
+        }
         curve_data = {"classes": [trained.spec.class_names[index] for index in order], "miou": curve.tolist()}
         write_evaluation(Path(config.output), matrix, trained.spec, about | {"cumulative_miou": curve_data})
         print(f"wrote {config.output}")

@@ -131,7 +131,13 @@ def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_im
     matrix = evaluate(trained.model, val_loader, trained.spec.num_classes, device)
     scores = summary(matrix)
     about = {"run": str(run.path), "step": trained.meta["step"], "miou": round(scores["miou"], 6)}
-    details = {"split": "val", "head": config.head, "images": num_images, "seconds": round(time.time() - run.started, 1)}
+    details = {
+        "dataset": trained.spec.name,
+        "split": "val",
+        "head": config.head,
+        "images": num_images,
+        "seconds": round(time.time() - run.started, 1),
+    }
     write_evaluation(run.path / "evaluation.json", matrix, trained.spec, about | details)
     run.log(", ".join(f"{key} {100 * value:.2f} %" for key, value in scores.items()) + f" (val, step {about['step']})")
     log_class_embeddings(run, trained)

@@ -26,7 +26,7 @@ def find_embeddings(path: str | None, spec: DatasetSpec, *, required: bool) -> P
     if required:
         raise InputError(
             f"no class embeddings of data set {spec.name} ({spec.num_classes} classes) under runs/seg.train; "
-            f"run `python -m seg.train --data.name {spec.name}` first, or give --embeddings FILE"
+            f"run `python -m seg.train` with the same data settings first, or give --embeddings FILE"
         )
     return None
 

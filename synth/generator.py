@@ -83,14 +83,12 @@ class SpadeGenerator(nn.Module):
         self.conv_img = nn.Conv2d(width // 2 if upsampling == "most" else width, 3, 3, padding=1)
         initialise(self)
 
-    def forward(self, label_map: Tensor, *, z: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
-        """label_map: (N, H, W) int64, −1 = ignored, of any size: it is resized to each layer's. edges: (N, H, W) bool.
-        z: (N, z_dim); None draws it from the prior. Returns (N, 3, height, width) in [−1, 1].
+    def forward(self, layout: Tensor | SemanticPyramid, *, z: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
+        """layout: label maps (N, H, W) int64, −1 = ignored, of any size: they are resized to each layer's; or the pyramid of them, which a
+        training step shares between both networks. edges: (N, H, W) bool, with label maps only. z: (N, z_dim); None draws it from the
+        prior. Returns (N, 3, height, width) in [−1, 1].
         """
-        return self.synthesise(self.semantics.pyramid(label_map, edges), z)
-
-    def synthesise(self, pyramid: SemanticPyramid, z: Tensor | None = None) -> Tensor:
-        """`forward` for semantics that are already a pyramid, which a training step shares between both networks."""
+        pyramid = layout if isinstance(layout, SemanticPyramid) else self.semantics.pyramid(layout, edges)
         x = self._first_features(pyramid, z)
         x = self.head_0(x, pyramid)
         x = self.G_middle_0(_double(x), pyramid)

@@ -38,12 +38,14 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
             raise InputError(f"{path} has no {ENCODER_FILE}; finish that run, or write it with python -m seg.export {path}")
         return run
     for run in find_runs("seg.train"):
-        settings = run.config
-        if settings.get("head") == "softmax" and settings["data"]["name"] == spec.name and (run.path / "evaluation.json").is_file():
-            return run
+        evaluation = run.path / "evaluation.json"
+        if evaluation.is_file():
+            about = json.loads(evaluation.read_text(encoding="utf-8"))
+            if (about["head"], about["dataset"]) == ("softmax", spec.name):
+                return run
     raise InputError(
         f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
-        f"run `python -m seg.train --head softmax --data.name {spec.name}` first, or give --segmenter RUN"
+        f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
     )
 
 

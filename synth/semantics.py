@@ -6,18 +6,14 @@ They differ in data, not in code: each is a table with a row per class and a las
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.constants import IGNORE_INDEX
+from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
-
-if TYPE_CHECKING:
-    from shared.embedding_file import ClassEmbeddings
 
 SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
 
@@ -95,7 +91,7 @@ class Semantics(nn.Module):
         if edges is not None and edges.shape != label_map.shape:
             raise ValueError(f"edges have shape {tuple(edges.shape)}, the label map {tuple(label_map.shape)}")
         classes = label_map.long()
-        return self._pyramid(torch.where(classes == IGNORE_INDEX, self.num_classes, classes), edges)
+        return self._pyramid(torch.where(classes == IGNORE_INDEX, self.num_classes, classes), None if edges is None else edges.bool())
 
     def _pyramid(self, classes: Tensor, edges: Tensor | None) -> SemanticPyramid:
         # Only what occurs takes part, so that neither work nor memory of a step depends on how many classes exist.

@@ -48,6 +48,9 @@ class PerceptualLoss(nn.Module):
     Raises InputError when the file is not a VGG-19 state dict.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | Path, *, normalise: bool = False) -> None:
         super().__init__()
         self.features = make_layers(cfgs["E"], batch_norm=False)[: max(LAYER_WEIGHTS) + 1]
@@ -66,8 +69,8 @@ class PerceptualLoss(nn.Module):
         """fake, real: (N, 3, H, W) in [−1, 1]. Scalar; gradient flows into `fake` only (weight 10 in the paper)."""
         with torch.no_grad():
             targets = self._features(real)
-        losses = [weight * F.l1_loss(*pair) for weight, *pair in zip(LAYER_WEIGHTS.values(), self._features(fake), targets)]
-        return torch.stack(losses).sum()
+        layers = zip(LAYER_WEIGHTS.values(), self._features(fake), targets)
+        return torch.stack([weight * F.l1_loss(feature, target) for weight, feature, target in layers]).sum()
 
     def _features(self, images: Tensor) -> list[Tensor]:
         if self.normalise:

@@ -1,4 +1,12 @@
-"""Options and limits of the whole suite."""
+"""Options and limits of the whole suite, and programs run as a user runs them."""
+
+import contextlib
+import io
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +25,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs write under `runs/` of the working directory: every test has its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit status and output of a program."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def _invoke(program: str, *arguments: object) -> Outcome:
+    output, errors, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = [program, *map(str, arguments)]
+    status = 0
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = argv
+    return Outcome(status, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[..., Outcome]:
+    """`python -m program arguments…` in this process: the same code path without the time to import torch."""
+    return _invoke

@@ -53,17 +53,18 @@ def test_a_resumed_optimiser_continues_the_schedule() -> None:
 
 def test_a_few_steps_learn_four_colours() -> None:
     model = tiny()
-    optimizer = build_optimiser(model, lr=0.05, backbone_factor=1.0)
+    optimizer = build_optimiser(model, lr=0.1, backbone_factor=1.0)
     colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
-    labels = torch.randint(4, (2, 4, 4)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels = torch.arange(32).remainder(4).view(2, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)
     images = colours[labels].permute(0, 3, 1, 2)
     losses = []
-    for step in range(25):
-        set_learning_rates(optimizer, step, 25)
+    for step in range(40):
+        set_learning_rates(optimizer, step, 40)
         loss = neighbour_cross_entropy(model(images), model.class_embeddings, labels, num_neighbours=4)
         optimizer.zero_grad()
         (loss + class_separation(model.class_embeddings)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 4
+    assert losses[-1] < losses[0] / 10
     assert (model.predict(images) == labels).float().mean() > 0.9

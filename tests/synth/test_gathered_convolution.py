@@ -92,7 +92,7 @@ def test_two_convolutions(repeats):
 
 def test_long_bags_are_summed_exactly():
     """One class everywhere: every row of the kernel gets the gradient of nearly all pixels."""
-    dense, gathered = dense_and_gathered(torch.zeros(1, 60, 70, dtype=torch.long), 1)
+    _, gathered = dense_and_gathered(torch.zeros(1, 60, 70, dtype=torch.long), 1)
     conv = nn.Conv2d(2, 3, 3, padding=1)
     gradient = torch.autograd.grad(gathered.convolve(conv).sum(), conv.weight)[0]
     assert torch.equal(gradient[:, 0, 1, 1], torch.full((3,), 60.0 * 70))

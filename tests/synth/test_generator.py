@@ -97,7 +97,7 @@ def test_edges_change_the_image(label_map):
 
 def test_a_shared_pyramid_gives_the_same_images(label_map):
     network = small(semantics="random").eval()
-    assert torch.equal(network(label_map), network.synthesise(network.semantics.pyramid(label_map)))
+    assert torch.equal(network(label_map), network(network.semantics.pyramid(label_map)))
 
 
 def test_copies_after_training_are_equal(label_map):

@@ -107,7 +107,7 @@ class TestGenerator:
 
 def test_gradient_into_a_soft_semantic_map(recorded):
     semantic_map = recorded["in/semantics"].float().requires_grad_()
-    output = published_generator(recorded).train().synthesise(SemanticPyramid(DenseLayout(semantic_map)))
+    output = published_generator(recorded).train()(SemanticPyramid(DenseLayout(semantic_map)))
     output.square().sum().backward()
     assert_gradient(semantic_map.grad, recorded["train/grad_semantics"])
 

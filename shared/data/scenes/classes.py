@@ -115,7 +115,7 @@ class SceneClasses:
         member = min(int((count + 1) ** rng.random()) - 1, count - 1)
         width = count**-0.5
         jitter = (rng.random(STYLE_DIMENSIONS) - 0.5) * (0.98 * width)
-        style = tuple((0.5 + member * step + shift) % 1.0 for step, shift in zip(_STEPS, jitter.tolist()))
+        style = tuple(_reflect((0.5 + member * step) % 1.0 + shift) for step, shift in zip(_STEPS, jitter.tolist()))
         tone = 0.86 + 0.28 * style[1]
         paint = mix_paints(GROUPS[group].paints, style[0])
         return Look(
@@ -131,6 +131,11 @@ def mix_paints(paints: tuple[Colour, ...], position: float) -> Colour:
     index, share = divmod(position * (len(paints) - 1), 1)
     low, high = paints[int(index)], paints[min(int(index) + 1, len(paints) - 1)]
     return (low[0] + share * (high[0] - low[0]), low[1] + share * (high[1] - low[1]), low[2] + share * (high[2] - low[2]))
+
+
+def _reflect(value: float) -> float:
+    """A value in (-1, 2) folded into [0, 1): what leaves the style space comes back nearby."""
+    return min(abs(value), 1.999 - abs(value))
 
 
 def _kronecker_steps(dimensions: int) -> tuple[float, ...]:

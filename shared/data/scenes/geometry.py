@@ -102,7 +102,7 @@ class Polygons:
         self.shadow_points[1] = 0
         # of a solid, the sides that the sun shines on cast the whole shadow
         casters = np.array([placement.casts_shadow for placement in placements])[self.owners]
-        self.casts_shadow = casters & (~self.one_sided | (sun @ self.normals > 0))
+        self.casts_shadow = casters & (~self.one_sided | ((sun[:, None] * self.normals).sum(axis=0) > 0))
 
     def range(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest value per polygon of (…, V) values of corners."""

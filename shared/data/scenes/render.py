@@ -43,8 +43,7 @@ def _draw_numbers(polygons: Polygons, camera: Camera) -> np.ndarray:
     visible = polygons.visible(corners, polygons.points[2], camera, *_SMALLEST)
     turned_away = polygons.one_sided & (polygons.planes(camera.eye) >= 0)
     canvas = Image.new("I", (camera.width, camera.height))
-    chosen = np.flatnonzero(visible & ~turned_away)
-    _draw(canvas, polygons, corners, chosen, (chosen + 1).tolist())
+    _draw(canvas, polygons, corners, visible & ~turned_away, np.arange(1, len(visible) + 1))
     return np.asarray(canvas)
 
 
@@ -53,16 +52,18 @@ def _draw_shadows(polygons: Polygons, camera: Camera) -> np.ndarray:
     corners = camera.project(polygons.shadow_points)
     visible = polygons.visible(corners, polygons.shadow_points[2], camera, *_SMALLEST_SHADOW)
     canvas = Image.new("L", (camera.width, camera.height))
-    chosen = np.flatnonzero(visible & polygons.casts_shadow)
-    _draw(canvas, polygons, corners, chosen, [255] * len(chosen))
+    _draw(canvas, polygons, corners, visible & polygons.casts_shadow, np.full(len(visible), 255))
     return np.asarray(canvas.filter(_SOFTEN), dtype=np.float32) / 255
 
 
-def _draw(canvas: Image.Image, polygons: Polygons, corners: np.ndarray, chosen: np.ndarray, inks: list[int]) -> None:
+def _draw(canvas: Image.Image, polygons: Polygons, corners: np.ndarray, chosen: np.ndarray, inks: np.ndarray) -> None:
+    """Fill the polygons where `chosen` (F,) is true with their `inks` (F,)."""
     draw = ImageDraw.Draw(canvas)
-    coordinates = corners.T.ravel().tolist()
-    for start, size, ink in zip(polygons.starts[chosen].tolist(), polygons.sizes[chosen].tolist(), inks):
-        draw.polygon(coordinates[2 * start : 2 * (start + size)], fill=ink)
+    coordinates = corners[:, np.repeat(chosen, polygons.sizes)].T.ravel().tolist()
+    start = 0
+    for size, ink in zip((2 * polygons.sizes[chosen]).tolist(), inks[chosen].tolist()):
+        draw.polygon(coordinates[start : start + size], fill=ink)
+        start += size
 
 
 def _colour(
@@ -108,7 +109,7 @@ def _colour(
 def _light_paints(polygons: Polygons, placements: list[Placement], light: Light) -> tuple[np.ndarray, np.ndarray]:
     """(3, F) first and second paint of the polygons in the light of the scene."""
     paints = np.array([p.colours + (p.second,) * (_MAX_MATERIALS - len(p.colours)) for p in placements], dtype=np.float32)
-    facing = np.where(polygons.one_sided, np.maximum(light.sun @ polygons.normals, 0), np.float32(0.5))
+    facing = np.where(polygons.one_sided, np.maximum((light.sun[:, None] * polygons.normals).sum(axis=0), 0), np.float32(0.5))
     incoming = light.ambient * (0.8 + 0.2 * polygons.normals[1]) + light.sun_colour * facing
     return paints[polygons.owners, polygons.materials].T * incoming, paints[polygons.owners, -1].T * incoming
 

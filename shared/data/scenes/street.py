@@ -7,8 +7,6 @@ import numpy as np
 
 from shared.data.scenes.mesh import Mesh, MeshBuilder, Point, Texture, ellipse, stroke
 
-SIGN_SHAPES = 4
-SIGN_SYMBOLS = 4
 TREE_FORMS = ("broad", "round", "tall", "conifer")
 VARIANTS = 4
 

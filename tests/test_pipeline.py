@@ -1,0 +1,173 @@
+"""The straight line: segmentation → class embeddings → synthesis → comparison report, each step as the command a user types."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shared.embedding_file import ClassEmbeddings
+from shared.tensor_file import read_tensors
+
+ROOT = Path(__file__).parent.parent
+Invoke = Callable[..., Any]
+
+CLASSES = 7
+DATA = ["--data.num_workers", 0, "--data.scenes.num_classes", CLASSES, "--data.scenes.height", 32, "--data.scenes.width", 64]
+DATA += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 6]
+SEG = [*DATA, "--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 3, "--train.save_every", 2, "--train.log_every", 2]
+SEG += ["--model.width", 16]
+SYNTH = [*DATA, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
+SYNTH += ["--loss.vgg_weight", 0, "--train.steps", 4, "--train.batch_size", 2, "--train.save_every", 1, "--train.log_every", 2]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
+    """A folder with one finished run of each training program."""
+    folder = tmp_path_factory.mktemp("runs")
+    for head in ("embedding", "softmax"):
+        outcome = invoke("seg.train", *SEG, "--head", head, "--run_dir", folder / head)
+        assert outcome.status == 0, outcome.errors
+    embeddings = folder / "embedding/class_embeddings.safetensors"
+    for semantics in ("onehot", "learned"):
+        outcome = invoke("synth.train", *SYNTH, "--semantics", semantics, "--embeddings", embeddings, "--run_dir", folder / semantics)
+        assert outcome.status == 0, outcome.errors
+    return folder
+
+
+def checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(run / "checkpoints/last.safetensors", "checkpoint tensors/1")[0]
+
+
+def test_a_run_directory_holds_everything(runs: Path) -> None:
+    names = {path.name for path in (runs / "embedding").iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "log.txt", "environment.json", "tensorboard", "checkpoints", "evaluation.json"}
+    assert names >= {"class_embeddings.safetensors", "encoder.safetensors"}
+    steps = [json.loads(line)["step"] for line in (runs / "embedding/metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 3, 4, 6, 6]
+
+
+def test_exported_embeddings_are_those_of_the_best_checkpoint(runs: Path) -> None:
+    embeddings = ClassEmbeddings.load(runs / "embedding/class_embeddings.safetensors")
+    assert embeddings.vectors.shape == (CLASSES, 8)
+    stored = read_tensors(runs / "embedding/checkpoints/best.safetensors", "checkpoint tensors/1")[0]["model.raw_class_embeddings"]
+    assert torch.equal(embeddings.raw, stored)
+    torch.testing.assert_close(embeddings.vectors, stored / stored.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize(("program", "settings", "first"), [("seg.train", SEG, "embedding"), ("synth.train", SYNTH, "learned")])
+def test_a_stopped_run_continues_exactly(
+    program: str, settings: list[object], first: str, runs: Path, invoke: Invoke, tmp_path: Path
+) -> None:
+    extra = ["--semantics", "learned", "--embeddings", runs / "embedding/class_embeddings.safetensors"] if program == "synth.train" else []
+    command = [program, *settings, *extra, "--run_dir", tmp_path / "run"]
+    assert invoke(*command, "--train.stop_after", 2).status == 0
+    assert invoke(*command).status == 0
+    whole, resumed = checkpoint(runs / first), checkpoint(tmp_path / "run")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    losses = [
+        [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in (run / "metrics.jsonl").open()]
+        for run in (runs / first, tmp_path / "run")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_written_settings_run_again(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    outcome = invoke("seg.train", "--config", runs / "embedding/config.yaml", "--run_dir", tmp_path / "again")
+    assert outcome.status == 0, outcome.errors
+    assert all(torch.equal(a, b) for a, b in zip(checkpoint(runs / "embedding").values(), checkpoint(tmp_path / "again").values()))
+
+
+def test_a_run_is_not_continued_with_other_settings(runs: Path, invoke: Invoke) -> None:
+    outcome = invoke("seg.train", *SEG, "--train.learning_rate", 0.5, "--run_dir", runs / "embedding")
+    assert outcome.status == 1
+    assert "train.learning_rate was" in outcome.errors
+
+
+def test_evaluate_agrees_with_the_end_of_training(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    outcome = invoke("seg.evaluate", runs / "embedding", "-o", tmp_path / "figures.json")
+    assert outcome.status == 0, outcome.errors
+    figures, trained = (json.loads(path.read_text()) for path in (tmp_path / "figures.json", runs / "embedding/evaluation.json"))
+    assert figures["miou"] == trained["miou"]
+    assert figures["cumulative_miou"]["miou"][-1] == pytest.approx(figures["miou"])
+    assert "road" in outcome.output
+
+
+def test_predict_writes_ids_colours_and_overlays(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    outcome = invoke("seg.predict", runs / "embedding", tmp_path / "photo.jpg", "-o", tmp_path / "out")
+    assert outcome.status == 0, outcome.errors
+    ids = np.array(Image.open(tmp_path / "out/labels/photo.png"))
+    assert ids.shape == (20, 30)
+    assert ids.max() < CLASSES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels", "colour", "overlay"}
+
+
+def test_export_and_inspect(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke("seg.export", runs / "embedding", "-o", tmp_path / "out").status == 0
+    outcome = invoke("seg.inspect", tmp_path / "out/class_embeddings.safetensors")
+    assert outcome.status == 0, outcome.errors
+    assert (tmp_path / "out/inspect/map.svg").read_text().startswith("<?xml")
+    assert sum(line.startswith("road") for line in outcome.output.splitlines()) == 1
+
+
+def test_generate_needs_label_maps_only(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for name, value in (("a", 0), ("b", 255)):
+        Image.fromarray(np.full((40, 50), value, np.uint8)).save(tmp_path / f"maps/{name}.png")
+    outcome = invoke("synth.generate", runs / "learned", tmp_path / "maps", "-o", tmp_path / "out")
+    assert outcome.status == 0, outcome.errors
+    images = [np.array(Image.open(tmp_path / f"out/{name}.png")) for name in "ab"]
+    assert images[0].shape == (32, 64, 3)
+    assert not np.array_equal(*images)
+
+
+def test_style_gives_many_images_of_a_layout(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    style = [*SYNTH, "--generator.style_dim", 4, "--train.ema_decay", 0.9, "--input.instance_edges", "true"]
+    assert invoke("synth.train", *style, "--run_dir", tmp_path / "run").status == 0
+    for folder, value in (("maps", 1), ("instances", 300)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((32, 64), value, np.uint16 if value > 255 else np.uint8)).save(tmp_path / folder / "a.png")
+    command = ["synth.generate", tmp_path / "run", tmp_path / "maps", "--instances", tmp_path / "instances", "--samples", 2]
+    assert invoke(*command, "-o", tmp_path / "one").status == 0
+    assert invoke(*command, "-o", tmp_path / "two").status == 0
+    first, second = (np.array(Image.open(tmp_path / f"one/a_{index}.png")) for index in range(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, np.array(Image.open(tmp_path / "two/a_0.png")))
+
+
+def test_learned_semantics_take_the_newest_export(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    missing = invoke("synth.train", *SYNTH, "--semantics", "learned", "--dry_run", "true")
+    assert missing.status == 1
+    assert "run `python -m seg.train` with the same data settings first" in missing.errors
+    (tmp_path / "runs/seg.train").mkdir(parents=True)
+    (tmp_path / "runs/seg.train/a-001").symlink_to(runs / "embedding")
+    found = invoke("synth.train", *SYNTH, "--semantics", "learned", "--dry_run", "true")
+    assert found.status == 0, found.errors
+    assert "embeddings: runs/seg.train/a-001/class_embeddings.safetensors" in found.output
+    assert not (tmp_path / "runs/synth.train").exists()
+
+
+def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors", "--features", "encoder"]
+    command = ["synth.compare", *SYNTH, *given, "--semantics", '["learned"]', "--pictures", 2, "--run_dir", tmp_path / "run"]
+    outcome = invoke(*command)
+    assert outcome.status == 0, outcome.errors
+    report = json.loads((tmp_path / "run/report/report.json").read_text())
+    assert [run["semantics"] for run in report["runs"]] == ["learned"]
+    for run in report["runs"]:
+        assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc"}
+        assert run["scores"]["FD-seg"]["num_generated"] == 6
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "FD-seg" in page
+    assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output
+    # the same command again repeats no training
+    again = invoke(*command)
+    assert again.status == 0, again.errors
+    assert "$ python" not in again.output
