@@ -21,7 +21,7 @@ class SceneDataset(SegmentationDataset):
 
     `dataset[index]` is a function of (seed, split, index, size, num_classes, ignored_fraction) alone, and the splits never share a
     scene. The cost of a sample does not depend on `num_classes`: one core makes
-    about 200 images of 64×128, 120 of 128×256 or 40 of 256×512 pixels per second.
+    about 170 images of 64×128, 110 of 128×256 or 40 of 256×512 pixels per second.
 
     Instance ids are positive, one per object or stretch of ground, and 0 where the label is ignored.
 
