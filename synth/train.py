@@ -59,7 +59,10 @@ def train(config: SynthConfig) -> None:
         return
     modules: dict[str, torch.nn.Module] = {"generator": generator, "discriminator": discriminator}
     modules |= {name: module for name, module in (("style_encoder", encoder), ("average", average)) if module is not None}
-    optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "generator_optimizer": generator_optimizer,
+        "discriminator_optimizer": discriminator_optimizer,
+    }
     state = TrainingState(modules, optimizers, describe(config, train_set))
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
@@ -93,7 +96,7 @@ def train(config: SynthConfig) -> None:
             set_rate(optimizer, rate * factor)
         seed_step(settings.seed, state.step, accelerator.process_index)
         means.add(step_once(batch.to(device), state.step))
-        if average is not None:
+        if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
         state.step += 1
 
@@ -148,8 +151,8 @@ def update_average(average: SpadeGenerator, generator: SpadeGenerator, decay: fl
     """Move the average of the weights towards the generator's; buffers (running statistics) are taken as they are."""
     for mine, theirs in zip(average.parameters(), generator.parameters()):
         mine.lerp_(theirs, 1 - decay)
-    for mine, theirs in zip(average.buffers(), generator.buffers()):
-        mine.copy_(theirs)
+    for kept, current in zip(average.buffers(), generator.buffers()):
+        kept.copy_(current)
 
 
 def _print_plan(
