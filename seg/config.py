@@ -22,10 +22,10 @@ class ModelConfig:
     """Input size over the size of the encoder's last features."""
     width: int | None = None
     """Channels of the ASPP and the decoder. Null: 64 for tiny, otherwise the paper's 256."""
-    embedding_dim: int = 8
+    embedding_dim: int = 12
     """D, channels of the pixel and class embeddings (head embedding)."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalisation of the head; group has 16 channels per group (the paper's Table 5)."""
+    """Normalisation of encoder and head; group has 16 channels per group (the paper's Table 5)."""
     normalise: Literal["after_upsampling", "before_upsampling"] = "after_upsampling"
     """Where pixel embeddings get unit norm: the paper's order, or the released code's."""
 
@@ -72,12 +72,15 @@ class SegTrainConfig(TrainConfig):
 
     steps: int = 400
     """Optimizer updates in all."""
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     """Of the head and the class embeddings at the start."""
     backbone_factor: float = 1.0
     """The encoder's learning rate over the head's; 0.1 for pretrained encoders."""
     weight_decay: float = 1e-4
     """L2 penalty on every parameter."""
+    clip_norm: float | None = 1.0
+    """Largest norm of an update's gradient. Without it the embedding head hardly learns from random weights, since its first losses are
+    large: logits span 4 / temperature = 80. Null: no limit, as the paper's code."""
     accumulation: int = 1
     """Batches whose gradients are summed up for one update."""
     eval_every: int = 200

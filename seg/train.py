@@ -101,6 +101,8 @@ def train(config: SegConfig) -> None:
                 losses = losses_of(model, output, batch, config)
                 require_finite(losses, step)
                 accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
+                if accelerator.sync_gradients and settings.clip_norm is not None:
+                    accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
                 stepper.step()
                 stepper.zero_grad()
             means.add(losses)

@@ -152,7 +152,7 @@ def test_embeddings_of_other_classes(
 def test_checkpoint_that_does_not_fit(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("seg.train", *SCENES, "--run_dir", "run").status == 0
     settings = tmp_path / "run/config.yaml"
-    settings.write_text(settings.read_text().replace("embedding_dim: 8", "embedding_dim: 9"))
+    settings.write_text(settings.read_text().replace("embedding_dim: 12", "embedding_dim: 9"))
     before = (tmp_path / "run/checkpoints/last.safetensors").read_bytes()
     outcome = invoke("seg.train", *SCENES, "--model.embedding_dim", 9, "--train.steps", 4, "--run_dir", "run")
     require_one_line(outcome, "last.safetensors does not fit the settings", "there", "here")

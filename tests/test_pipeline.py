@@ -53,7 +53,7 @@ def test_a_run_directory_holds_everything(runs: Path) -> None:
 
 def test_exported_embeddings_are_those_of_the_best_checkpoint(runs: Path) -> None:
     embeddings = ClassEmbeddings.load(runs / "embedding/class_embeddings.safetensors")
-    assert embeddings.vectors.shape == (CLASSES, 8)
+    assert embeddings.vectors.shape == (CLASSES, 12)
     stored = read_tensors(runs / "embedding/checkpoints/best.safetensors", "checkpoint tensors/1")[0]["model.raw_class_embeddings"]
     assert torch.equal(embeddings.raw, stored)
     torch.testing.assert_close(embeddings.vectors, stored / stored.norm(dim=1, keepdim=True))
