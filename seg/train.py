@@ -50,7 +50,8 @@ def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegC
 
 def train(config: SegConfig) -> None:
     """Run, or continue, the training that `config` describes."""
-    settings, device = config.train, choose_device(config.train.device)
+    settings = config.train
+    device = choose_device(settings.device, settings.threads)
 
     # --- Data -----------------------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")

@@ -42,6 +42,8 @@ class TrainConfig:
     """Save and leave after this step, with the schedule of the full run; the same command continues. Null: run to the end."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA when there is a device."""
+    threads: int | None = None
+    """CPU threads of this process, besides data.num_workers. Null: one per core. Small networks on few cores are faster with 1."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the networks; losses and distances stay in float32."""
 
@@ -49,6 +51,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"train.seed is {self.seed}; it must be 0 or more")
 
 
 def parse_config(

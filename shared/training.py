@@ -17,8 +17,10 @@ from shared.rundir import NOT_STORED, RunDirectory
 Item = TypeVar("Item")
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is a device."""
+def choose_device(name: str, threads: int | None = None) -> torch.device:
+    """`auto` is CUDA when there is a device. `threads` limits the CPU threads of this process."""
+    if threads is not None:
+        torch.set_num_threads(threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
 
 

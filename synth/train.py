@@ -32,7 +32,8 @@ SAMPLES = 6
 
 def train(config: SynthConfig) -> None:
     """Run, or continue, the training that `config` describes."""
-    settings, device = config.train, choose_device(config.train.device)
+    settings = config.train
+    device = choose_device(settings.device, settings.threads)
 
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
