@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -42,8 +42,16 @@ def require_finite(losses: dict[str, torch.Tensor], step: int) -> None:
 
 def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":
     """Progress bar with rate and time left; one line every ten seconds where there is no terminal."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(items, title, total=total, initial=initial, unit=unit, mininterval=interval, dynamic_ncols=True)
+    return tqdm(items, title, total=total, initial=initial, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True)
+
+
+def progress_by_hand(title: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
+    """The same bar for work that reports how far it is; call its `update`."""
+    return tqdm(desc=title, total=total, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True)
+
+
+def _bar_interval() -> float:
+    return 0.2 if sys.stderr.isatty() else 10.0
 
 
 class RunningMeans:

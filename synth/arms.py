@@ -1,10 +1,5 @@
 """The arms of a comparison: each is one `python -m synth.train` in a process of its own, then images of every validation layout."""
 
-import json
-import shlex
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from shared.checkpoint import read_checkpoint
 from shared.data.loader import BatchLoader
-from shared.errors import InputError
-from shared.files import write_text
 from shared.rundir import RunDirectory
 from shared.training import progress, seed_step
 from shared.visualise import save_png
@@ -50,34 +42,9 @@ class Arm:
         """Trained values of the generator."""
         return parameter_count(load_generator(self.run, torch.device("cpu")).generator)
 
-    def trained_steps(self) -> int:
-        return int(read_checkpoint(self.run.checkpoint("last"))[1]["step"])
-
-
-class CommandLog:
-    """Runs programs of this project as commands, and remembers those that succeeded, so that a comparison that was stopped goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def run(self, *arguments: str) -> None:
-        """Run `python -m <arguments>` unless it was done before.
-
-        Raises:
-            InputError: the command failed; what it printed says why.
-        """
-        line = shlex.join(["python", "-m", *arguments])
-        if line in self.seconds:
-            print(f"done before: {line}", flush=True)
-            return
-        print(f"$ {line}", flush=True)
-        started = time.perf_counter()
-        status = subprocess.run([sys.executable, "-m", *arguments]).returncode
-        if status:
-            raise InputError(f"`{line}` ended with status {status}; its own message stands above")
-        self.seconds[line] = round(time.perf_counter() - started, 1)
-        write_text(self.path, json.dumps(self.seconds, indent=2))
+    def steps_logged(self) -> int:
+        """The last step in the metrics, 0 before there are any."""
+        return max((entry["step"] for entry in self.run.metrics()), default=0)
 
 
 def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None:

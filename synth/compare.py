@@ -1,6 +1,7 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
 from datetime import datetime
+from pathlib import Path
 
 from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
@@ -12,7 +13,8 @@ from shared.program import run_program
 from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
 from shared.rundir import RunDirectory, machine
 from shared.training import begin_or_continue, choose_device
-from synth.arms import Arm, CommandLog, generate_images
+from synth.arms import Arm, generate_images
+from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
 from synth.config import FREE_ON_RESUME, PROTOCOL, CompareConfig
 from synth.embeddings import find_embeddings
@@ -36,20 +38,21 @@ def compare(config: CompareConfig) -> None:
         return
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_ON_RESUME)
     write_text(run.path / "protocol.yaml", to_yaml({section: to_dict(getattr(config, section)) for section in PROTOCOL}))
-    commands = CommandLog(run.path / "commands.json")
+    commands = CommandLog(run.path / "commands.json", config.jobs)
     transform, batch_size = eval_transform(config.input), config.train.batch_size
     loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)
     names = write_real(run.path / "real", loader, spec)
 
     # --- Train and generate ---------------------------------------------------------------------------------------------
+    trainings = [training_command(arm, run.path / "protocol.yaml", embeddings_path) for arm in arms]
+    work = len(arms) * config.train.steps
+    commands.run_all(trainings, f"train {len(arms)} arms", total=work, done=lambda: sum(arm.steps_logged() for arm in arms))
     for arm in arms:
-        given = [] if embeddings_path is None else ["--embeddings", str(embeddings_path)]
-        arguments = ["--semantics", arm.semantics, "--train.seed", str(arm.seed), *given, "--run_dir", str(arm.run.path)]
-        commands.run("synth.train", "--config", str(run.path / "protocol.yaml"), *arguments)
         generate_images(arm, loader, device)
 
     # --- Score ----------------------------------------------------------------------------------------------------------
     scorer = Scorer(network, segmenter, commands, run.path / "real", names, spec)
+    scorer.segment([arm.images for arm in arms])
     runs = [score_arm(scorer, arm) for arm in arms]
     references = scorer.references(build_eval_loader(train_set, transform, batch_size=batch_size, num_workers=0), loader)
 
@@ -71,6 +74,13 @@ def compare(config: CompareConfig) -> None:
         notes=notes_of(arms),
     )
     run.log(f"report: {write_report(report, run.path / 'report').resolve()}")
+
+
+def training_command(arm: Arm, protocol: Path, embeddings: Path | None) -> list[str]:
+    """The arguments after `python -m` that train an arm."""
+    given = [] if embeddings is None else ["--embeddings", str(embeddings)]
+    chosen = ["--semantics", arm.semantics, "--train.seed", str(arm.seed), *given]
+    return ["synth.train", "--config", str(protocol), *chosen, "--run_dir", str(arm.run.path)]
 
 
 def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:

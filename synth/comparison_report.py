@@ -13,7 +13,8 @@ from shared.embedding_file import ClassEmbeddings
 from shared.report import Command, Picture, ProtocolItem, SegmentationResult
 from shared.rundir import RunDirectory
 from shared.visualise import colour_label_map
-from synth.arms import Arm, CommandLog, read_png
+from synth.arms import Arm, read_png
+from synth.commands import CommandLog
 from synth.config import CompareConfig
 
 

@@ -139,6 +139,8 @@ class CompareConfig:
     """Features of the distances: Inception's (FID) or the segmenter's encoder's (FD-seg); auto: Inception's when its weights are there."""
     inception_weights: str | None = None
     """Inception weights file. Null: the torch cache, or download."""
+    jobs: int = 1
+    """Trainings that run at once, sharing the cores. On a CPU several are faster than one after the other; on one GPU leave it at 1."""
     pictures: int = 6
     """Validation layouts shown in the report."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -163,6 +165,8 @@ class CompareConfig:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} is {values}; one or more different values were expected")
+        if self.jobs < 1:
+            raise InputError(f"jobs is {self.jobs}; it must be at least 1")
         if self.train.stop_after is not None:
             raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
 

@@ -17,7 +17,8 @@ from shared.files import write_text
 from shared.report import ReferenceRow, Score, ScoreKind
 from shared.rundir import RunDirectory, find_runs
 from shared.visualise import SIGNED, colour_label_map, label_storage, save_label_png, save_png, to_uint8
-from synth.arms import CommandLog, read_png
+from synth.arms import read_png
+from synth.commands import CommandLog
 from synth.config import CompareConfig
 
 ENCODER_FILE = "encoder.safetensors"
@@ -100,8 +101,13 @@ class Scorer:
         self.real, self.names, self.spec = real, names, spec
         self.real_statistics = self._statistics((read_png(path) for path in self._files(real / "images")), "features of real images")
 
+    def segment(self, folders: list[Path]) -> None:
+        """Let the segmenter predict the images of these folders and of the real ones, where that was not done before."""
+        commands = [self._segment_command(folder) for folder in [*folders, self.real / "images"]]
+        self.commands.run_all(commands, "segment", total=len(commands))
+
     def score_folder(self, folder: Path) -> dict[str, Score]:
-        """Distances to the real images, and what the segmenter finds of the label maps."""
+        """Distances to the real images, and what the segmenter found of the label maps (after `segment`)."""
         statistics = self._statistics((read_png(path) for path in self._files(folder)), f"features of {folder.parent.name}")
         return self._distances(statistics) | self._segmented(folder)
 
@@ -142,18 +148,28 @@ class Scorer:
             network.kernel_title: Score(network.kernel_title, mean, deviation, *counts),
         }
 
+    def _segment_command(self, images: Path) -> list[str]:
+        data = {
+            "name": "folder",
+            "root": str(self.real),
+            "folder.name": self.spec.name,
+            "folder.val_images": str(images.resolve()),
+            "folder.val_labels": "labels",
+            "folder.class_names": "classes.json",
+            "folder.label_offset": "0",
+            "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
+            "num_workers": "0",
+        }
+        options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
+        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(_segmented_file(images))]
+
     def _segmented(self, images: Path) -> dict[str, Score]:
-        output = images.parent / f"segmented_{images.name}.json"
-        self.commands.run(
-            "seg.evaluate",
-            str(self.segmenter.path),
-            *("--data.name", "folder", "--data.root", str(self.real), "--data.folder.name", self.spec.name),
-            *("--data.folder.val_images", str(images.resolve()), "--data.folder.val_labels", "labels"),
-            *("--data.folder.class_names", "classes.json", "--data.folder.label_offset", "0"),
-            *("--data.folder.ignore_value", str(label_storage(self.spec.num_classes)[1]), "--output", str(output)),
-        )
-        figures, count = json.loads(output.read_text(encoding="utf-8")), len(self.names)
+        figures, count = json.loads(_segmented_file(images).read_text(encoding="utf-8")), len(self.names)
         return {
             MIOU: Score(MIOU, 100 * figures["miou"], None, count, count),
             ACCURACY: Score(ACCURACY, 100 * figures["pixel_accuracy"], None, count, count),
         }
+
+
+def _segmented_file(images: Path) -> Path:
+    return images.parent / f"segmented_{images.name}.json"
