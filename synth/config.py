@@ -175,13 +175,10 @@ PROTOCOL = ("data", "input", "generator", "discriminator", "loss", "train")
 """Sections of a comparison that every arm shares."""
 
 FREE_ON_RESUME = {
-    "run_dir",
-    "dry_run",
-    "embeddings",
-    "data.root",
-    "data.num_workers",
-    "train.steps",
-    "train.stop_after",
-    "train.save_every",
+    *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers"),
+    *("train.steps", "train.stop_after", "train.save_every", "train.threads"),
 }
-"""Settings that a continued run may change."""
+"""Settings that a continued training may change."""
+
+FREE_TO_COMPARE = {"run_dir", "dry_run", "semantics", "seeds", "jobs", "pictures", "data.root", "data.num_workers", "train.threads"}
+"""Settings that a continued comparison may change: arms and seeds can be added."""
