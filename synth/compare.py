@@ -1,5 +1,6 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from shared.training import begin_or_continue, choose_device
 from synth.arms import Arm, generate_images
 from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
-from synth.config import FREE_TO_COMPARE, PROTOCOL, CompareConfig
+from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
@@ -37,7 +38,7 @@ def compare(config: CompareConfig) -> None:
         print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
         return
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
-    write_text(run.path / "protocol.yaml", to_yaml({section: to_dict(getattr(config, section)) for section in PROTOCOL}))
+    write_text(run.path / "protocol.yaml", to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
     commands = CommandLog(run.path / "commands.json", config.jobs)
     transform, batch_size = eval_transform(config.input), config.train.batch_size
     loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)

@@ -95,16 +95,9 @@ class SynthTrainConfig(TrainConfig):
 
 
 @dataclass
-class SynthConfig:
-    """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
+class Protocol:
+    """What every arm of a comparison has in common."""
 
-    semantics: Literal["onehot", "random", "learned", "onehot_dense"] = "onehot"
-    """The table that stands for the classes: one-hot (without a one-hot tensor), random unit vectors, or learned class embeddings;
-    onehot_dense makes the one-hot tensor and is there for comparison."""
-    embeddings: str | None = None
-    """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
-    embedding_dim: int = 8
-    """Width of random semantics when there is no embedding file to take it from."""
     data: DataConfig = field(default_factory=DataConfig)
     """The data set."""
     input: InputConfig = field(default_factory=InputConfig)
@@ -117,6 +110,19 @@ class SynthConfig:
     """The losses."""
     train: SynthTrainConfig = field(default_factory=SynthTrainConfig)
     """Length and optimisation."""
+
+
+@dataclass
+class SynthConfig(Protocol):
+    """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
+
+    semantics: Literal["onehot", "random", "learned", "onehot_dense"] = "onehot"
+    """The table that stands for the classes: one-hot (without a one-hot tensor), random unit vectors, or learned class embeddings;
+    onehot_dense makes the one-hot tensor and is there for comparison."""
+    embeddings: str | None = None
+    """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
+    embedding_dim: int = 8
+    """Width of random semantics when there is no embedding file to take it from."""
     run_dir: str | None = None
     """Folder of the run; continues the run that is there. Null: the next free runs/synth.train/<data>-<semantics>-<number>."""
     dry_run: bool = False
@@ -124,7 +130,7 @@ class SynthConfig:
 
 
 @dataclass
-class CompareConfig:
+class CompareConfig(Protocol):
     """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
 
     semantics: list[Literal["onehot", "random", "learned", "onehot_dense"]] = field(default_factory=lambda: ["onehot", "random", "learned"])
@@ -144,18 +150,6 @@ class CompareConfig:
     """Trainings that run at once, sharing the cores. On a CPU several are faster than one after the other; on one GPU leave it at 1."""
     pictures: int = 6
     """Validation layouts shown in the report."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """The data set."""
-    input: InputConfig = field(default_factory=InputConfig)
-    """Size and augmentation, of every arm."""
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    """The generator of every arm."""
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    """The discriminator of every arm."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """The losses of every arm."""
-    train: SynthTrainConfig = field(default_factory=SynthTrainConfig)
-    """Length and optimisation of every arm; the seed is replaced."""
     run_dir: str | None = None
     """Folder of the comparison; continues the one that is there. Null: the next free runs/synth.compare/<data>-<number>."""
     dry_run: bool = False
@@ -171,9 +165,6 @@ class CompareConfig:
         if self.train.stop_after is not None:
             raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
 
-
-PROTOCOL = ("data", "input", "generator", "discriminator", "loss", "train")
-"""Sections of a comparison that every arm shares."""
 
 FREE_ON_RESUME = {
     *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers"),
