@@ -76,7 +76,7 @@ def parse_config(
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _build_parser(config_class, program, positional or {}, short or {})
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _expand_dry_run(list(sys.argv[1:] if argv is None else argv))
     try:
         values = parser.parse_args(arguments)
         if inherit is not None:
@@ -86,6 +86,15 @@ def parse_config(
     except argparse.ArgumentError as error:
         raise InputError(_explain(str(error), config_class)) from error
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+
+
+def _expand_dry_run(arguments: list[str]) -> list[str]:
+    """`--dry-run` alone means `--dry_run true`."""
+    following = [*arguments[1:], ""]
+    return [
+        "--dry_run=true" if argument in ("--dry-run", "--dry_run") and after.lower() not in ("true", "false") else argument
+        for argument, after in zip(arguments, following)
+    ]
 
 
 def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:

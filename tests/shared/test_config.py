@@ -32,6 +32,8 @@ class Settings:
     """A rate."""
     output: str = "out"
     """A folder."""
+    dry_run: bool = False
+    """Stop early."""
 
 
 def parse(*argv: str) -> Settings:
@@ -95,3 +97,8 @@ def test_changed_settings_are_named() -> None:
 
 def test_flatten_names_every_setting() -> None:
     assert list(flatten(to_dict(Settings()))) == known_keys(Settings)
+
+
+@pytest.mark.parametrize("form", [["--dry-run"], ["--dry_run"], ["--dry_run", "true"], ["--dry-run", "--rate", "0.5"]])
+def test_dry_run_needs_no_value(form: list[str]) -> None:
+    assert parse(*form).dry_run
