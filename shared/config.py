@@ -89,12 +89,13 @@ def parse_config(
 
 
 def _expand_dry_run(arguments: list[str]) -> list[str]:
-    """`--dry-run` alone means `--dry_run true`."""
-    following = [*arguments[1:], ""]
-    return [
-        "--dry_run=true" if argument in ("--dry-run", "--dry_run") and after.lower() not in ("true", "false") else argument
-        for argument, after in zip(arguments, following)
-    ]
+    """`--dry-run`, with or without a value, means `--dry_run true`."""
+    expanded = []
+    for argument, after in zip(arguments, [*arguments[1:], ""]):
+        if argument in ("--dry-run", "--dry_run"):
+            argument = "--dry_run" if after.lower() in ("true", "false") else "--dry_run=true"
+        expanded.append(argument)
+    return expanded
 
 
 def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:

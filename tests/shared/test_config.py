@@ -99,6 +99,8 @@ def test_flatten_names_every_setting() -> None:
     assert list(flatten(to_dict(Settings()))) == known_keys(Settings)
 
 
-@pytest.mark.parametrize("form", [["--dry-run"], ["--dry_run"], ["--dry_run", "true"], ["--dry-run", "--rate", "0.5"]])
+@pytest.mark.parametrize(
+    "form", [["--dry-run"], ["--dry_run"], ["--dry_run", "true"], ["--dry-run", "true"], ["--dry-run", "--rate", "0.5"]]
+)
 def test_dry_run_needs_no_value(form: list[str]) -> None:
     assert parse(*form).dry_run
