@@ -1,6 +1,7 @@
 """Scores of generated images: distances to real ones in a feature network, and what a segmenter finds in them."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -153,7 +154,7 @@ class Scorer:
             "name": "folder",
             "root": str(self.real),
             "folder.name": self.spec.name,
-            "folder.val_images": str(images.resolve()),
+            "folder.val_images": os.path.relpath(images, self.real),
             "folder.val_labels": "labels",
             "folder.class_names": "classes.json",
             "folder.label_offset": "0",
