@@ -48,6 +48,8 @@ class LossConfig:
     """Weight of the regulariser that keeps class embeddings apart."""
     impl: Literal["auto", "reference", "chunked"] = "auto"
     """Implementation of the loss."""
+    search: Literal["auto", "torch", "faiss"] = "auto"
+    """Backend of the exact search for the nearest classes."""
 
 
 @dataclass

@@ -32,6 +32,7 @@ def neighbour_cross_entropy(
     scale: float = 20.0,
     ignore_index: int = IGNORE_INDEX,
     impl: str = "auto",
+    search: str = "auto",
 ) -> torch.Tensor:
     """Mean cross-entropy over the nearest classes of each pixel and its target (ESSNet, Eq. 4 and 6).
 
@@ -50,6 +51,7 @@ def neighbour_cross_entropy(
         scale: > 0, for the plain distance.
         ignore_index: label of the pixels that are left out, before the search.
         impl: "reference", "chunked", or "auto", the fastest there is.
+        search: backend of `seg.neighbours.nearest_classes`: "torch", "faiss" or "auto".
 
     Returns:
         scalar ≥ 0, float64 for float64 embeddings and else float32. Zero, with zero gradients, where no pixel is valid.
@@ -71,7 +73,7 @@ def neighbour_cross_entropy(
     _check_targets(targets, len(class_embeddings), ignore_index)
     sharpness = 1 / temperature if distance == "squared" else scale
     return IMPLEMENTATIONS[impl](
-        pixels, class_embeddings, rows, targets, num_neighbours=num_neighbours, distance=distance, sharpness=sharpness
+        pixels, class_embeddings, rows, targets, num_neighbours=num_neighbours, distance=distance, sharpness=sharpness, search=search
     )
 
 

@@ -21,9 +21,10 @@ def chunked_cross_entropy(
     num_neighbours: int,
     distance: str,
     sharpness: float,
+    search: str,
 ) -> torch.Tensor:
     """`reference_cross_entropy`, with the same arguments, value and gradients; keeps (P + C)·D numbers for the backward pass."""
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(pixels, class_embeddings, rows, targets, num_neighbours, distance, sharpness)
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(pixels, class_embeddings, rows, targets, num_neighbours, distance, sharpness, search)
     return loss
 
 
@@ -40,6 +41,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         num_neighbours: int,
         distance: str,
         sharpness: float,
+        search: str,
     ) -> torch.Tensor:
         dtype = computation_dtype(pixels, class_embeddings)
         classes = class_embeddings.to(dtype)
@@ -49,7 +51,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         size = pixels_per_chunk((num_neighbours + 1) * classes.shape[1], pixels.device)
         for chunk_rows, chunk_targets in zip(rows.split(size), targets.split(size)):
             chunk = pixels[chunk_rows].to(dtype)
-            neighbours, _ = nearest_classes(chunk, classes, num_neighbours)
+            neighbours, _ = nearest_classes(chunk, classes, num_neighbours, search)
             candidates = torch.cat([chunk_targets[:, None], neighbours], dim=1)
             offsets = F.embedding(candidates, classes).sub_(chunk[:, None])
             counted_twice = F.pad(neighbours == chunk_targets[:, None], (1, 0))
@@ -70,7 +72,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             (gradient * factor).to(dtype) if needed else None
             for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad)
         )
-        return pixel_gradient, class_gradient, None, None, None, None, None
+        return pixel_gradient, class_gradient, None, None, None, None, None, None
 
 
 def _loss_and_gradient(

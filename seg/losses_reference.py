@@ -18,6 +18,7 @@ def reference_cross_entropy(
     num_neighbours: int,
     distance: str,
     sharpness: float,
+    search: str,
 ) -> torch.Tensor:
     """Mean of −log p(target) over the valid pixels (ESSNet, Eq. 6). Memory: several times V·(K+1)·D numbers.
 
@@ -29,13 +30,14 @@ def reference_cross_entropy(
         num_neighbours: k in [1, C].
         distance: "squared" or "plain" Euclidean.
         sharpness: > 0; logit = −sharpness · distance.
+        search: backend of `nearest_classes`.
 
     Returns:
         scalar, float64 for float64 input and else float32.
     """
     dtype = computation_dtype(pixels, class_embeddings)
     valid_pixels, classes = pixels[rows].to(dtype), class_embeddings.to(dtype)
-    neighbours, _ = nearest_classes(valid_pixels, classes, num_neighbours)
+    neighbours, _ = nearest_classes(valid_pixels, classes, num_neighbours, search)
     candidates = torch.cat([targets[:, None], neighbours], dim=1)
     residuals = valid_pixels[:, None] - F.embedding(candidates, classes)
     # vector_norm has gradient zero at zero, a square root of a sum has none

@@ -43,6 +43,7 @@ def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegC
         distance=loss.distance,
         scale=loss.scale,
         impl=loss.impl,
+        search=loss.search,
     )
     separation = loss.margin_weight * class_separation(model.class_embeddings, margin=loss.margin)
     return {"loss/cross_entropy": classification, "loss/class_separation": separation}

@@ -225,6 +225,13 @@ def test_half_precision_is_computed_in_float32(impl: str, dtype: torch.dtype) ->
     assert relative_error(class_gradient, exact[2]) < torch.finfo(dtype).eps
 
 
+def test_both_searches_give_the_same_loss() -> None:
+    pixels, classes, labels = (part if part.dtype == torch.int64 else part.float() for part in problem(500, 40, 7))
+    by_torch, by_faiss = (value_and_gradients(pixels, classes, labels, num_neighbours=5, search=search) for search in ("torch", "faiss"))
+    for ours, theirs in zip(by_torch, by_faiss):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -234,6 +241,7 @@ def test_half_precision_is_computed_in_float32(impl: str, dtype: torch.dtype) ->
         ({"labels": torch.tensor([0.0, 1.0])}, "expected integers"),
         ({"num_neighbours": 5}, "the 5 nearest of 4 classes"),
         ({"impl": "fast"}, "unknown loss implementation 'fast'; choose one of auto, reference, chunked"),
+        ({"search": "exact"}, "unknown search backend 'exact'; choose one of auto, torch, faiss"),
         ({"distance": "cosine"}, "unknown distance 'cosine'"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
     ],
