@@ -140,7 +140,7 @@ def test_equals_the_reference(
     rounding = 1e-6 / min(temperature, 1.0) * max(1.0, classes.square().sum(1).max().item())  # of a logit
     for tensor, plain, exact in zip(result, reference, truth):
         error, allowed = (tensor.double() - exact).norm(), (plain.double() - exact).norm()
-        assert error <= 2 * allowed + rounding * exact.norm() + 1e-30
+        assert error <= 2 * allowed + rounding * exact.norm() + 1e-16  # where the reference underflows to zero
 
 
 @pytest.mark.parametrize("impl", IMPLS)
