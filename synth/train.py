@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
-from shared.data.loader import build_eval_loader, build_train_loader
+from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
@@ -16,6 +16,7 @@ from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
 from shared.visualise import save_png
+from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.config import FREE_ON_RESUME, SynthConfig
 from synth.discriminator import MultiscaleDiscriminator
 from synth.embeddings import find_embeddings
@@ -52,8 +53,8 @@ def train(config: SynthConfig) -> None:
     encoder = style_encoder_from(config.generator, config.input.size)
     rates = ttur_learning_rates(settings.learning_rate, ttur=settings.two_time_scales)
     learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
-    generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas)
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas)
+    generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas, fused=True)
     average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
@@ -77,21 +78,23 @@ def train(config: SynthConfig) -> None:
     )
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
+    def batches(start: int, stop: int) -> BatchLoader:
+        return build_train_loader(
+            train_set,
+            train_transform(config.input),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_step=start,
+            num_steps=stop,
+            num_workers=config.data.num_workers,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+
     end = min(settings.steps, settings.stop_after or settings.steps)
-    batches = build_train_loader(
-        train_set,
-        train_transform(config.input),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        start_step=state.step,
-        num_steps=end,
-        num_workers=config.data.num_workers,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
     samples = next(iter(build_eval_loader(val_set, eval_transform(config.input), batch_size=SAMPLES, num_workers=0))).to(device)
     means = RunningMeans()
-    for batch in progress(batches, "train", total=end, initial=state.step):
+    for batch in progress(batches(state.step, end), "train", total=end, initial=state.step):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
             set_rate(optimizer, rate * factor)
@@ -102,6 +105,8 @@ def train(config: SynthConfig) -> None:
         state.step += 1
 
         last = state.step == end
+        if last and average is not None and end == settings.steps:
+            measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
         if state.step % settings.log_every == 0 or last:
             run.log_metrics(state.step, means.take() | {"learning_rate/generator": rates.generator_lr * factor})
         if state.step % settings.sample_every == 0 or last:
@@ -145,15 +150,6 @@ def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLos
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-@torch.no_grad()
-def update_average(average: SpadeGenerator, generator: SpadeGenerator, decay: float) -> None:
-    """Move the average of the weights towards the generator's; buffers (running statistics) are taken as they are."""
-    for mine, theirs in zip(average.parameters(), generator.parameters()):
-        mine.lerp_(theirs, 1 - decay)
-    for kept, current in zip(average.buffers(), generator.buffers()):
-        kept.copy_(current)
 
 
 def _print_plan(
