@@ -55,7 +55,7 @@ def train(config: SynthConfig) -> None:
     learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
     generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas, fused=True)
-    average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False)
+    average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False).to(device)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
         return
