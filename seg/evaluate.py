@@ -39,6 +39,8 @@ class EvaluateConfig:
     """The data set; any with the classes of the run."""
     input: InputConfig = field(default_factory=InputConfig)
     """Only resize is used."""
+    dry_run: bool = False
+    """Check what is given, say what would be done, and stop."""
 
 
 def settings_of_run(given: argparse.Namespace) -> dict[str, Any]:
@@ -57,6 +59,9 @@ def main(config: EvaluateConfig) -> None:
             f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
         )
     loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=config.data.num_workers)
+    if config.dry_run:
+        print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
+        return
     matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device)
 
     print(class_table(matrix, trained.spec))

@@ -21,11 +21,16 @@ class ExportConfig:
     """Which checkpoint."""
     output: str | None = None
     """Folder for the files. Null: the run directory."""
+    dry_run: bool = False
+    """Check what is given, say what would be done, and stop."""
 
 
 def main(config: ExportConfig) -> None:
     run = RunDirectory.open(config.run)
     trained = load_segmenter(run, config.checkpoint, torch.device("cpu"))
+    if config.dry_run:
+        print(f"would write the exports of step {trained.meta['step']} to {config.output or config.run}")
+        return
     about = {"run": str(run.path), "step": trained.meta["step"]}
     for path in export(trained, Path(config.output or config.run), about):
         print(f"wrote {path}")

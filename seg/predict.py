@@ -32,6 +32,8 @@ class PredictConfig:
     """Which checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    dry_run: bool = False
+    """Check what is given, say what would be done, and stop."""
 
 
 def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -49,6 +51,9 @@ def main(config: PredictConfig) -> None:
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
     files = expand_paths(config.images, IMAGE_SUFFIXES)
     output, spec = Path(config.output), trained.spec
+    if config.dry_run:
+        print(f"would label {len(files)} images with {spec.num_classes} classes of {spec.name} and write to {output}")
+        return
     for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
         image = read_image(file)
         ids = predict(trained, image, device)

@@ -43,6 +43,8 @@ class GenerateConfig:
     """Value of ignored pixels in the label files. Null: that of the training data."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    dry_run: bool = False
+    """Check what is given, say what would be done, and stop."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -91,6 +93,9 @@ def main(config: GenerateConfig) -> None:
     codes = label_codes(trained.meta, config.ignore_value)
     style = read_style(trained, config.style, device)
     output = Path(config.output)
+    if config.dry_run:
+        print(f"would generate {len(files) * config.samples} images of {trained.generator.image_size} pixels and write to {output}")
+        return
     for index, (name, file) in enumerate(progress(files.items(), "generate", total=len(files), unit="map")):
         instances = None if config.instances is None or not trained.instance_edges else Path(config.instances, f"{name}.png")
         layout = read_layout(trained, codes.read(file), instances)

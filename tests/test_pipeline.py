@@ -108,6 +108,26 @@ def test_predict_writes_ids_colours_and_overlays(runs: Path, invoke: Invoke, tmp
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"labels", "colour", "overlay"}
 
 
+@pytest.mark.parametrize(
+    ("program", "inputs", "said"),
+    [
+        ("seg.evaluate", ["embedding"], "would evaluate best of"),
+        ("seg.predict", ["embedding", "images"], "would label 1 images with 7 classes"),
+        ("seg.export", ["embedding"], "would write the exports of step"),
+        ("synth.generate", ["learned", "labels"], "would generate 1 images of (32, 64) pixels"),
+    ],
+)
+def test_dry_runs_write_nothing(program: str, inputs: list[str], said: str, runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    for folder, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / folder / "a.png")
+    output = "out.json" if program == "seg.evaluate" else "out"
+    outcome = invoke(program, runs / inputs[0], *inputs[1:], "-o", output, "--dry-run")
+    assert outcome.status == 0, outcome.errors
+    assert said in outcome.output
+    assert not (tmp_path / output).exists()
+
+
 def test_export_and_inspect(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("seg.export", runs / "embedding", "-o", tmp_path / "out").status == 0
     outcome = invoke("seg.inspect", tmp_path / "out/class_embeddings.safetensors")
