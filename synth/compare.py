@@ -72,7 +72,7 @@ def compare(config: CompareConfig) -> None:
         protocol=protocol_items(config, embeddings, len(names)),
         segmentation=segmentation_results(segmenter, embeddings),
         commands=commands_run(segmenter, embeddings, commands),
-        notes=notes_of(arms),
+        notes=notes_of(arms, network, config.features),
     )
     run.log(f"report: {write_report(report, run.path / 'report').resolve()}")
 

@@ -10,6 +10,7 @@ from shared.config import flatten, to_dict
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
+from shared.fid.features import FeatureNetwork
 from shared.report import Command, Picture, ProtocolItem, SegmentationResult
 from shared.rundir import RunDirectory
 from shared.visualise import colour_label_map
@@ -86,8 +87,12 @@ def commands_run(segmenter: RunDirectory, embeddings: ClassEmbeddings | None, co
     return listed + [Command(line, seconds) for line, seconds in commands.seconds.items()]
 
 
-def notes_of(arms: Sequence[Arm]) -> list[str]:
-    """Caveats that the settings alone do not show."""
-    if any(name == "generator/vgg" for name in arms[0].loss_curves()):
-        return []
-    return ["Trained without the VGG loss: its weight is 0, or its weights were not to be had."]
+def notes_of(arms: Sequence[Arm], network: FeatureNetwork, features: str) -> list[str]:
+    """Caveats that the numbers alone do not show."""
+    notes = []
+    if network.title != "FID":
+        why = "the Inception weights were not to be had" if features == "auto" else "the encoder's features were asked for"
+        notes.append(f"The distance is {network.title} and not FID, because {why}.")
+    if not any(name == "generator/vgg" for name in arms[0].loss_curves()):
+        notes.append("Trained without the VGG loss: its weight is 0, or its weights were not to be had.")
+    return notes

@@ -185,7 +185,7 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
         assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc"}
         assert run["scores"]["FD-seg"]["num_generated"] == 6
     page = (tmp_path / "run/report/index.html").read_text()
-    assert "FD-seg" in page
+    assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output
     # the same command again repeats no training
     again = invoke(*command)
