@@ -90,6 +90,8 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
         require_same_settings(run.config, given, free=free, where=str(run.path))
     if last.is_file():
         state.load(last)
+        if state.step > config["train"]["steps"]:
+            raise InputError(f"{run.path} is at step {state.step} already, beyond train.steps {config['train']['steps']}; give more steps")
     run.start(config)
     run.forget_after(state.step)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")

@@ -21,6 +21,7 @@ from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
+from synth.semantics import READS_EMBEDDINGS
 
 
 def compare(config: CompareConfig) -> None:
@@ -28,7 +29,7 @@ def compare(config: CompareConfig) -> None:
     # --- What is needed, before anything starts -------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec, device = val_set.spec, choose_device(config.train.device)
-    embeddings_path = find_embeddings(config.embeddings, spec, required="learned" in config.semantics)
+    embeddings_path = find_embeddings(config.embeddings, spec, required=any(READS_EMBEDDINGS.get(name, False) for name in config.semantics))
     segmenter = find_segmenter(config.segmenter, spec)
     network = feature_network(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)

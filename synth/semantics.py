@@ -16,6 +16,8 @@ from shared.errors import InputError
 from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
 SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
+READS_EMBEDDINGS = {"random": False, "learned": True}
+"""Semantics that take an embedding file, and whether they need one: random ones only take its width."""
 
 
 def build_semantics(

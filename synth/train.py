@@ -25,6 +25,7 @@ from synth.generator import SpadeGenerator
 from synth.inputs import eval_transform, train_transform
 from synth.networks import describe, discriminator_from, generator_from, parameter_count, semantics_from, style_encoder_from
 from synth.schedule import learning_rate_factor, ttur_learning_rates
+from synth.semantics import READS_EMBEDDINGS
 from synth.step import Step
 from synth.vgg import PerceptualLoss, find_vgg_weights
 
@@ -127,10 +128,10 @@ def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec)
     Raises:
         InputError: semantics learned and no file to be had; or the file belongs to other classes.
     """
-    if config.semantics not in ("learned", "random"):
+    if config.semantics not in READS_EMBEDDINGS:
         return None
     begun_with = run.config.get("embeddings") if run.config_path.is_file() else None
-    path = find_embeddings(config.embeddings or begun_with, spec, required=config.semantics == "learned")
+    path = find_embeddings(config.embeddings or begun_with, spec, required=READS_EMBEDDINGS[config.semantics])
     return None if path is None else str(path)
 
 

@@ -160,6 +160,11 @@ def test_checkpoint_that_does_not_fit(invoke: Invoke, tmp_path: Path) -> None:
     require_one_line(invoke("synth.generate", "run", "run", "-o", "out"), "no checkpoint of a generator")
 
 
+def test_a_run_is_not_shortened(invoke: Invoke) -> None:
+    assert invoke("seg.train", *SCENES, "--run_dir", "run").status == 0
+    require_one_line(invoke("seg.train", *SCENES, "--train.steps", 1, "--run_dir", "run"), "at step 2 already", "train.steps 1")
+
+
 def test_output_folder_that_cannot_be_written(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     require_one_line(invoke("seg.train", *SCENES, "--run_dir", "taken/run"), "taken/run")
