@@ -61,6 +61,8 @@ class SpadeGenerator(nn.Module):
         _check_choice("norm", norm, list(NORMS))
         self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
         self.start_size = _start_size(image_size, 2 ** DOUBLINGS[upsampling])
+        if norm == "instance" and self.start_size == (1, 1):
+            raise InputError("instance normalisation needs first features of more than one pixel; use a larger image or fewer upsamplings")
         wide = 16 * width
         self.fc: nn.Conv2d | nn.Linear
         if z_dim is None:

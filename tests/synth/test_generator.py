@@ -65,6 +65,11 @@ def test_image_sizes_out_of_reach_are_refused():
         small(norm="layer")
 
 
+def test_instance_norm_of_one_pixel_is_refused() -> None:
+    with pytest.raises(InputError, match="instance normalisation needs first features of more than one pixel"):
+        small("normal", (32, 32), norm="instance")
+
+
 def test_style(label_map):
     network = small(z_dim=6).eval()
     z = torch.randn(2, 6)
