@@ -127,7 +127,8 @@ class SegmentationResult:
 
     Attributes:
         head: which output layer it has: `softmax` or `embedding`.
-        mean_accuracy, fwiou: None where not measured.
+        miou, pixel_accuracy: in percent.
+        mean_accuracy, fwiou: in percent, None where not measured.
         num_images: validation images behind the figures.
         seconds: wall time of the training.
     """

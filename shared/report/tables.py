@@ -130,7 +130,7 @@ def segmentation_table(report: ComparisonReport) -> Table:
         effort = [Cell(f"{result.num_images}"), Cell(f"{result.steps}"), Cell(duration(result.seconds))]
         rows.append([Cell(result.title, result.head), *cells, *effort])
     columns = ["", "mIoU ↑", "pixel accuracy ↑", "mean accuracy ↑", "FwIoU ↑", "images", "steps", "training time"]
-    return Table("Segmentation", "Networks trained on real images, measured on real validation images.", columns, rows)
+    return Table("Segmentation", "Networks trained on real images, measured on real validation images; in percent.", columns, rows)
 
 
 def run_table(report: ComparisonReport) -> Table:
