@@ -72,13 +72,14 @@ class LossConfig:
 
 @dataclass
 class SynthTrainConfig(TrainConfig):
-    """Optimisation: Adam with two time scales, constant rate and then linear to zero."""
+    """Optimisation: Adam with two time scales, constant rate and then linear to zero. The defaults are for a few hundred steps on scenes;
+    configs/synth has those of long trainings."""
 
     steps: int = 400
     """Generator and discriminator updates in all."""
     batch_size: int = 4
     """Images per update and process."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Base rate; with two time scales the generator has half of it and the discriminator twice. 2e-4 in the published trainings, which are
     a thousand times longer."""
     two_time_scales: bool = True
@@ -88,8 +89,8 @@ class SynthTrainConfig(TrainConfig):
     of the generator's update, which takes a quarter less time."""
     decay_from: float = 0.5
     """Share of the steps after which the rate falls linearly to zero."""
-    ema_decay: float | None = None
-    """Decay per step of an average of the generator's weights, which is then what generates. Null: no average."""
+    ema_decay: float | None = 0.98
+    """Decay per step of an average of the generator's weights, which is then what generates. Null: no average, as published."""
     sample_every: int = 200
     """Steps between sample pictures in TensorBoard."""
 
