@@ -42,6 +42,8 @@ class CommandLog:
         """
         lines = [shlex.join(["python", "-m", *command]) for command in commands]
         todo = [(line, command) for line, command in zip(lines, commands) if line not in self.seconds]
+        if not todo:
+            return
         if self.jobs == 1:
             for line, command in todo:
                 print(f"$ {line}", flush=True)
