@@ -81,8 +81,8 @@ class SegTrainConfig(TrainConfig):
     weight_decay: float = 1e-4
     """L2 penalty on every parameter."""
     clip_norm: float | None = 1.0
-    """Largest norm of an update's gradient. Without it the embedding head hardly learns from random weights, since its first losses are
-    large: logits span 4 / temperature = 80. Null: no limit, as the paper's code."""
+    """Largest norm of an update's gradient, which steadies the first steps: from random weights their losses are large, since logits span
+    4 / temperature = 80. Null: no limit, as the paper's code."""
     accumulation: int = 1
     """Batches whose gradients are summed up for one update."""
     eval_every: int = 200
