@@ -34,8 +34,10 @@ class ModelConfig:
 class LossConfig:
     """The embedding loss (head embedding)."""
 
+    candidates: Literal["all", "neighbours"] = "all"
+    """Classes that a pixel's softmax runs over: all of them, or its target and the nearest ones (the paper)."""
     num_neighbours: int = 6
-    """k, nearest class embeddings that a pixel is compared with, besides its target."""
+    """k, nearest class embeddings that a pixel is compared with, besides its target (candidates neighbours)."""
     temperature: float = 0.05
     """tau; logit = -squared distance / temperature (distance squared)."""
     distance: Literal["squared", "plain"] = "squared"
@@ -46,10 +48,10 @@ class LossConfig:
     """Smallest wanted distance between two class embeddings."""
     margin_weight: float = 1.0
     """Weight of the regulariser that keeps class embeddings apart."""
-    impl: Literal["auto", "reference", "chunked"] = "auto"
-    """Implementation of the loss."""
-    search: Literal["auto", "torch", "faiss"] = "auto"
-    """Backend of the exact search for the nearest classes."""
+    impl: Literal["auto", "reference", "chunked", "numba", "triton"] = "auto"
+    """Implementation of the loss: chunked runs everywhere, numba on CPUs, triton on GPUs; auto is the fastest there is."""
+    search: Literal["auto", "torch", "faiss", "numba", "triton"] = "auto"
+    """Backend of the exact search for the nearest classes, for implementations that do not search themselves."""
 
 
 @dataclass
@@ -112,10 +114,11 @@ class SegConfig:
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse settings that the data set's class count makes impossible."""
-        if self.head == "embedding" and self.loss.num_neighbours > num_classes:
+        searched = self.head == "embedding" and self.loss.candidates == "neighbours"
+        if searched and self.loss.num_neighbours > num_classes:
             raise InputError(
                 f"loss.num_neighbours is {self.loss.num_neighbours} but {self.data.name} has {num_classes} classes; "
-                f"set --loss.num_neighbours to {num_classes} or less"
+                f"set --loss.num_neighbours to {num_classes} or less, or --loss.candidates all"
             )
 
 

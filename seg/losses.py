@@ -1,24 +1,24 @@
 """Losses of the segmentation network, free of pixels × classes.
 
-Shapes: N images, P pixels, V valid pixels, C classes, D embedding size, K neighbours.
+Shapes: N images, P pixels, S pixels of an image, C classes, D embedding size, K neighbours.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-from seg.losses_chunked import chunked_cross_entropy
+from seg.losses_chunked import chunked_loss
 from seg.losses_reference import reference_cross_entropy
-from seg.neighbours import computation_dtype, nearest_classes, require_neighbours
+from seg.neighbours import SEARCHES, computation_dtype, nearest_classes, pixels_per_chunk, require_neighbours
+from seg.objective import Implementation, LossAndGradients, Objective
+from seg.one_pass import one_pass_loss
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
 
-IMPLEMENTATIONS = {
-    "auto": chunked_cross_entropy,
-    "reference": reference_cross_entropy,
-    "chunked": chunked_cross_entropy,
-}
+IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss}
+LOSS_IMPLEMENTATIONS = ("auto", "reference", *IMPLEMENTATIONS)
 
 
 def neighbour_cross_entropy(
@@ -60,21 +60,95 @@ def neighbour_cross_entropy(
         InputError: a label outside [0, C), k outside [1, C], or an unknown choice.
         ValueError: shapes that do not belong together.
     """
-    _check_choice("loss implementation", impl, IMPLEMENTATIONS)
+    require_neighbours(num_neighbours, len(class_embeddings))
+    _check_choice("search backend", search, SEARCHES)
+    return _cross_entropy(
+        pixel_embeddings,
+        class_embeddings,
+        label_map,
+        num_neighbours,
+        temperature=temperature,
+        distance=distance,
+        scale=scale,
+        ignore_index=ignore_index,
+        impl=impl,
+        search=search,
+    )
+
+
+def exact_cross_entropy(
+    pixel_embeddings: torch.Tensor,
+    class_embeddings: torch.Tensor,
+    label_map: torch.Tensor,
+    *,
+    temperature: float = 0.05,
+    distance: str = "squared",
+    scale: float = 20.0,
+    ignore_index: int = IGNORE_INDEX,
+    impl: str = "auto",
+) -> torch.Tensor:
+    """Mean cross-entropy over all classes: what `neighbour_cross_entropy` approximates, and equals with k = C (ESSNet, Eq. 5).
+
+    Streams over tiles of pixels × classes and stores none of them, so that its memory is that of the gradients.
+
+    Args, returns and errors as `neighbour_cross_entropy`, without neighbours.
+    """
+    return _cross_entropy(
+        pixel_embeddings,
+        class_embeddings,
+        label_map,
+        None,
+        temperature=temperature,
+        distance=distance,
+        scale=scale,
+        ignore_index=ignore_index,
+        impl=impl,
+        search="auto",
+    )
+
+
+def _cross_entropy(
+    pixel_embeddings: torch.Tensor,
+    class_embeddings: torch.Tensor,
+    label_map: torch.Tensor,
+    num_neighbours: int | None,
+    *,
+    temperature: float,
+    distance: str,
+    scale: float,
+    ignore_index: int,
+    impl: str,
+    search: str,
+) -> torch.Tensor:
+    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
     _check_choice("distance", distance, ("squared", "plain"))
     _check_positive("temperature", temperature)
     _check_positive("scale", scale)
-    require_neighbours(num_neighbours, len(class_embeddings))
-    pixels, labels = _flatten(pixel_embeddings, class_embeddings, label_map)
-    rows = (labels != ignore_index).nonzero().squeeze(1)
-    if rows.numel() == 0:
+    pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
+    num_classes = len(class_embeddings)
+    num_valid = _count_valid(labels, num_classes, ignore_index)
+    if num_valid == 0:
         return _connected_zero(pixels, class_embeddings)
-    targets = labels[rows].long()
-    _check_targets(targets, len(class_embeddings), ignore_index)
+    if num_neighbours == num_classes:
+        num_neighbours = None
     sharpness = 1 / temperature if distance == "squared" else scale
-    return IMPLEMENTATIONS[impl](
-        pixels, class_embeddings, rows, targets, num_neighbours=num_neighbours, distance=distance, sharpness=sharpness, search=search
-    )
+    objective = Objective(num_neighbours, distance, sharpness, ignore_index, num_valid, search)
+    if impl == "reference":
+        return reference_cross_entropy(pixels, class_embeddings, labels, objective)
+    implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
+    return one_pass_loss(partial(_compute, implementation, labels, objective), pixels, class_embeddings)
+
+
+def fastest(device: torch.device, objective: Objective) -> str:
+    """The implementation that "auto" stands for."""
+    return "chunked"
+
+
+def _compute(
+    implementation: Implementation, labels: torch.Tensor, objective: Objective, inputs: tuple[torch.Tensor, ...], wants_gradients: bool
+) -> LossAndGradients:
+    pixels, class_embeddings = inputs
+    return implementation(pixels, class_embeddings, labels, objective, wants_gradients)
 
 
 def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, *, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
@@ -90,10 +164,8 @@ def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, *, ignore
     Raises:
         InputError: a label outside [0, C).
     """
-    valid = label_map != ignore_index
-    if not valid.any():
+    if _count_valid(label_map, logits.shape[1], ignore_index) == 0:
         return _connected_zero(logits)
-    _check_targets(label_map[valid], logits.shape[1], ignore_index)
     return F.cross_entropy(logits.to(computation_dtype(logits)), label_map.long(), ignore_index=ignore_index)
 
 
@@ -119,19 +191,37 @@ def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> tor
     return F.relu(margin - distances).mean()
 
 
-def _flatten(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, label_map: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels (P, D) and labels (P,) of either accepted shape."""
-    pixels, labels = pixel_embeddings, label_map
-    if pixel_embeddings.ndim == 4:
-        pixels = pixel_embeddings.movedim(1, -1)
-    if pixels.shape[:-1] != labels.shape or pixels.shape[-1:] != class_embeddings.shape[1:]:
+def _by_image(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, label_map: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views: pixels (N, D, S) and labels (N, S) of either accepted shape."""
+    as_map = pixel_embeddings.ndim == 4
+    expected = (*label_map.shape[:1], *class_embeddings.shape[1:], *label_map.shape[1:])
+    if pixel_embeddings.shape != expected or label_map.ndim != (3 if as_map else 1) or class_embeddings.ndim != 2:
         raise ValueError(
             f"pixel embeddings {tuple(pixel_embeddings.shape)}, class embeddings {tuple(class_embeddings.shape)} and label map "
             f"{tuple(label_map.shape)} do not belong together; expected (P, D), (C, D), (P,) or (N, D, H, W), (C, D), (N, H, W)"
         )
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"the label map holds {labels.dtype}; expected integers")
-    return pixels.reshape(-1, pixels.shape[-1]), labels.reshape(-1)
+    if label_map.is_floating_point() or label_map.is_complex():
+        raise ValueError(f"the label map holds {label_map.dtype}; expected integers")
+    if as_map:
+        return pixel_embeddings.flatten(2), label_map.flatten(1)
+    return pixel_embeddings.T[None], label_map[None]
+
+
+def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> int:
+    """Number of labels that are not ignored, once all of those are known to be classes. In chunks, so that no mask of all pixels exists."""
+    count, lowest, highest = 0, 0, 0
+    for chunk in labels.flatten().split(pixels_per_chunk(1, labels.device)):
+        valid = chunk[chunk != ignore_index]
+        if valid.numel():
+            count += valid.numel()
+            low, high = torch.aminmax(valid)
+            lowest, highest = min(lowest, int(low)), max(highest, int(high))
+    if lowest < 0 or highest >= num_classes:
+        raise InputError(
+            f"label {lowest if lowest < 0 else highest} is outside the {num_classes} classes; "
+            f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
+        )
+    return count
 
 
 def _connected_zero(*tensors: torch.Tensor) -> torch.Tensor:
@@ -149,12 +239,3 @@ def _check_choice(what: str, given: str, known: Iterable[str]) -> None:
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
         raise InputError(f"{name} is {value}; it must be above 0")
-
-
-def _check_targets(targets: torch.Tensor, num_classes: int, ignore_index: int) -> None:
-    lowest, highest = (int(value) for value in torch.aminmax(targets))
-    if lowest < 0 or highest >= num_classes:
-        raise InputError(
-            f"label {lowest if lowest < 0 else highest} is outside the {num_classes} classes; "
-            f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
-        )

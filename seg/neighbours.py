@@ -39,8 +39,8 @@ def nearest_classes(
         InputError: k is not in [1, C], or there is no such backend.
     """
     require_neighbours(k, len(class_embeddings))
-    if backend not in _SHORTLISTS:
-        raise InputError(f"unknown search backend {backend!r}; choose one of {', '.join(_SHORTLISTS)}")
+    if backend not in SEARCHES:
+        raise InputError(f"unknown search backend {backend!r}; choose one of {', '.join(SEARCHES)}")
     dtype = computation_dtype(pixel_embeddings, class_embeddings)
     classes = class_embeddings.to(dtype).contiguous()
     ids = pixel_embeddings.new_empty((len(pixel_embeddings), k), dtype=torch.int64)
@@ -73,7 +73,7 @@ def pixels_per_chunk(elements_per_pixel: int, device: torch.device) -> int:
 
 def _search(pixels: torch.Tensor, classes: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
     size = min(k + SPARE_CANDIDATES, len(classes))
-    shortlist = _SHORTLISTS[backend](pixels, classes, size)
+    shortlist = SEARCHES[backend](pixels, classes, size)
     ids, distances = _rank(pixels, classes, shortlist.sort(dim=1).values)
     if size < len(classes):
         uncertain = (distances[:, k - 1] >= distances[:, -1] - _expansion_error(pixels, classes)).nonzero().squeeze(1)
@@ -132,4 +132,4 @@ def full_precision_matmul(device_type: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(previous)
 
 
-_SHORTLISTS = {"auto": _torch_shortlist, "torch": _torch_shortlist, "faiss": _faiss_shortlist}
+SEARCHES = {"auto": _torch_shortlist, "torch": _torch_shortlist, "faiss": _faiss_shortlist}

@@ -4,6 +4,7 @@ From here to the gradient is one file: seg/losses.py.
 """
 
 import time
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +13,7 @@ from seg.checkpoints import describe, export, load_segmenter, segmenter_from
 from seg.config import FREE_ON_RESUME, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
 from seg.inputs import eval_transform, train_transform
-from seg.losses import class_cross_entropy, class_separation, neighbour_cross_entropy
+from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.model import EmbeddingSegmenter
 from seg.monitoring import log_class_embeddings, log_predictions
 from seg.optimiser import build_optimiser, set_learning_rates
@@ -34,18 +35,14 @@ def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegC
     if not isinstance(model, EmbeddingSegmenter):
         return {"loss/cross_entropy": class_cross_entropy(output, batch.label_maps)}
     loss = config.loss
-    classification = neighbour_cross_entropy(
-        output,
-        model.class_embeddings,
-        batch.label_maps,
-        num_neighbours=loss.num_neighbours,
-        temperature=loss.temperature,
-        distance=loss.distance,
-        scale=loss.scale,
-        impl=loss.impl,
-        search=loss.search,
-    )
-    separation = loss.margin_weight * class_separation(model.class_embeddings, margin=loss.margin)
+    choices: dict[str, Any] = {"temperature": loss.temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
+    pixels, classes, labels = output, model.class_embeddings, batch.label_maps
+    if loss.candidates == "all":
+        classification = exact_cross_entropy(pixels, classes, labels, **choices)
+    else:
+        choices |= {"num_neighbours": loss.num_neighbours, "search": loss.search}
+        classification = neighbour_cross_entropy(pixels, classes, labels, **choices)
+    separation = loss.margin_weight * class_separation(classes, margin=loss.margin)
     return {"loss/cross_entropy": classification, "loss/class_separation": separation}
 
 

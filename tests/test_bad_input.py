@@ -105,7 +105,7 @@ def _too_many_classes_for_8_bit(root: Path) -> None:
         (_size_mismatch, [], ["labels/train/b.png", "24x33", "24x32"]),
         (_value_out_of_range, [], ["labels/train/b.png", "value 7", "allowed are 0..2 and 255 (ignored)"]),
         (_too_many_classes_for_8_bit, ["--data.folder.ignore_value", 65535], ["8 bits", "300 classes", "16 bits"]),
-        (lambda root: None, ["--loss.num_neighbours", 4], ["loss.num_neighbours is 4", "3 classes"]),
+        (lambda root: None, ["--loss.candidates", "neighbours", "--loss.num_neighbours", 4], ["loss.num_neighbours is 4", "3 classes"]),
     ],
 )
 def test_bad_data_and_settings(
