@@ -133,6 +133,8 @@ def _explain(message: str, config_class: type) -> str:
     line = " ".join(message.split()).replace("<class '", "").replace("'>", "").replace("typing.", "")
     if "nrecognized" not in line and "does not accept" not in line:
         return line
+    if "--" not in line and "'" not in line:  # a word that belongs to no option: the positional ones are already taken
+        return f"{line}; files and folders come before the options"
     wanted = line.split("--")[-1].split()[0] if "--" in line else line.split("'")[-2]
     keys = known_keys(config_class)
     tails = {key.split(".")[-1]: key for key in keys}

@@ -19,6 +19,7 @@ from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
 from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
+from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
 from synth.semantics import READS_EMBEDDINGS
@@ -27,6 +28,8 @@ from synth.semantics import READS_EMBEDDINGS
 def compare(config: CompareConfig) -> None:
     """Run, or continue, the comparison and write its report."""
     # --- What is needed, before anything starts -------------------------------------------------------------------------
+    multiple = 2 ** DOUBLINGS[config.generator.upsampling]
+    require_multiples(config.input.size, multiple)
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec, device = val_set.spec, choose_device(config.train.device)
     embeddings_path = find_embeddings(config.embeddings, spec, required=any(READS_EMBEDDINGS.get(name, False) for name in config.semantics))
@@ -41,7 +44,7 @@ def compare(config: CompareConfig) -> None:
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
     write_text(run.path / "protocol.yaml", to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
     commands = CommandLog(run.path / "commands.json", config.jobs)
-    transform, batch_size = eval_transform(config.input), config.train.batch_size
+    transform, batch_size = eval_transform(config.input, multiple=multiple), config.train.batch_size
     loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)
     names = write_real(run.path / "real", loader, spec)
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from shared.config import TrainConfig
 from shared.data.config import DataConfig
+from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
 
 
@@ -14,14 +15,21 @@ class InputConfig:
 
     size: tuple[int, int] = (64, 128)
     """(height, width) in pixels of the images that the generator makes."""
-    mode: Literal["fixed", "resize_and_crop", "crop", "scale_width_and_crop", "scale_shortside_and_crop"] = "fixed"
-    """fixed: resize to the size, whatever the proportions; the others as the published options of those names."""
+    mode: SynthMode = "fixed"
+    """How pictures come to the size; names are the published ones. fixed: resized to it, whatever the proportions. crop: cropped to it.
+    resize_and_crop, scale_width_and_crop, scale_shortside_and_crop: before the crop, resized to load_size, to its width in proportion, or
+    in proportion until the short side is the smaller of load_size. scale_width, scale_shortside: resized in proportion to the size. none:
+    as they are. These three round both sides to what the generator can make, and every picture must come out at the size."""
     load_size: tuple[int, int] | None = None
-    """(height, width) in pixels before the crop (modes ending in _and_crop). Null: the size."""
+    """(height, width) in pixels before the random crop of the training (modes ending in _and_crop). Null: the size, which is also what
+    evaluation takes."""
     flip: bool = True
     """Mirror half of the training samples left to right."""
     instance_edges: bool = False
     """Add a channel that marks borders of instances and of labels; needs a data set with instances."""
+
+    def __post_init__(self) -> None:
+        SynthTransform(self.size, mode=self.mode, load_size=self.load_size)  # refuses sizes and modes that contradict each other
 
 
 @dataclass

@@ -6,6 +6,7 @@ Letters: N label maps, B images (a multiple of N), S width of the semantics.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synth.conventions import LabelConvention
 from synth.layout import Layout, SemanticPyramid
 from synth.semantics import Semantics
 from synth.spectral import SpectralConv2d, initialise
@@ -54,6 +55,9 @@ class MultiscaleDiscriminator(nn.Module):
 
     width: channels of the first layer (ndf). num_layers: convolutions with activation; one more predicts.
     """
+
+    published_labels = LabelConvention()
+    """How a file in the published layout orders the semantic channels; set by loading one."""
 
     def __init__(self, semantics: Semantics, *, width: int = 64, num_scales: int = 2, num_layers: int = 4) -> None:
         super().__init__()

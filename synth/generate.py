@@ -1,24 +1,26 @@
 """Images from label maps alone: `python -m synth.generate RUN LABELMAPS… -o DIR`."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from shared.data.pairs import expand_paths
-from shared.data.pictures import LABEL_SUFFIXES, LabelCodes, read_image, read_numbers
-from shared.data.spec import Sample
+from shared.data.pictures import LABEL_SUFFIXES
+from shared.data.transforms import SIZED_MODES, SynthMode
 from shared.errors import InputError
 from shared.program import run_program
 from shared.rundir import RunDirectory
-from shared.training import choose_device, progress, seed_step
+from shared.training import choose_device, progress
 from shared.visualise import save_png
-from synth.config import InputConfig
-from synth.generation import generate, style_of
-from synth.inputs import eval_transform
+from synth.generation import generate
+from synth.inputs import layout_transform
 from synth.instance_edges import instance_edges
+from synth.layout_files import find_instances, image_size, input_config, label_codes, prepare_layout
 from synth.networks import TrainedGenerator, load_generator
+from synth.style import drawn_style, image_style, interpolated_styles, layout_number
 
 
 @dataclass
@@ -30,82 +32,103 @@ class GenerateConfig:
     label_maps: list[str]
     """Label PNGs with the numbers of the training data's label files, or folders of them."""
     output: str
-    """Folder for the images; a label map a/b.png of a folder gives a/b.png."""
+    """Folder for the images; a label map a/b.png of a folder gives a/b.png, and a/b_0.png, a/b_1.png, … when it gives several."""
     instances: str | None = None
     """Folder of instance maps with the names of the label maps, for generators with instance edges."""
-    style: str | None = None
-    """Image whose style is used (generators with style). Null: the style is drawn from the prior."""
+    label_offset: int | None = None
+    """Value of the first class in the label files. Null: that of the training data."""
+    ignore_value: int | None = None
+    """Value of ignored pixels in the label files. Null: that of the training data."""
+    mode: SynthMode | None = None
+    """How a layout comes to its size, as input.mode of synth.train; none: it keeps its own, rounded to the nearest that the generator
+    can make. Null: the training's."""
+    size: tuple[int, int] | None = None
+    """(height, width) in pixels of the images, or of what the mode makes of it; free for generators without style. Null: the training's."""
+    style: int | str | None = None
+    """The style of all images (generators with style): an image file that has it, or a whole number, the seed of a style drawn from the
+    prior. Null: every image has a style of its own, drawn from the prior by seed, layout and sample."""
+    style_to: int | str | None = None
+    """Another style: every label map gives images on the way from style to this one."""
+    steps: int | None = None
+    """Images per label map from style to style_to, both included."""
     samples: int = 1
     """Images per label map, each with a style of its own draw (generators with style)."""
     seed: int = 0
     """Seed of the drawn styles."""
-    ignore_value: int | None = None
-    """Value of ignored pixels in the label files. Null: that of the training data."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     dry_run: bool = False
     """Check what is given, say what would be done, and stop."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; it must be at least 1")
+        for name, least in (("samples", 1), ("seed", 0), ("style", 0), ("style_to", 0), ("steps", 2), ("label_offset", 0)):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
         if self.style is not None and self.samples > 1:
             raise InputError(f"style gives one image per label map, but samples is {self.samples}; leave one of the two out")
-
-
-def label_codes(meta: dict[str, Any], ignore_value: int | None) -> LabelCodes:
-    """How the label files of the training data name classes, with the ignored value replaced when one is given."""
-    stored = meta["label_codes"]
-    return LabelCodes(len(meta["class_names"]), stored["offset"], stored["ignore_value"] if ignore_value is None else ignore_value)
-
-
-def read_layout(trained: TrainedGenerator, label_map: torch.Tensor, instances: Path | None) -> Sample:
-    """A layout (1 of a batch) as in the evaluation of the training: same resizing, and edges where the generator has them."""
-    instance_map = None if instances is None else torch.from_numpy(read_numbers(instances).astype("int64"))
-    if instance_map is not None and instance_map.shape != label_map.shape:
-        raise InputError(f"{instances} has size {tuple(instance_map.shape)}, its label map {tuple(label_map.shape)}; they must be equal")
-    blank = torch.zeros(3, *label_map.shape, dtype=torch.uint8)
-    return eval_transform(InputConfig(**trained.meta["config"]["input"]))(Sample(blank, label_map, instance_map, ""))
-
-
-def read_style(trained: TrainedGenerator, path: str | None, device: torch.device) -> torch.Tensor | None:
-    """The style (1, style_dim) of an image file, or None to draw one.
-
-    Raises:
-        InputError: the generator has no style.
-    """
-    if path is None:
-        return None
-    if trained.style_encoder is None:
-        raise InputError(f"style {path} was given, but the run has no style encoder; train with --generator.style_dim 256")
-    image = read_image(Path(path)).to(device)[None].float() / 127.5 - 1
-    return style_of(trained.style_encoder, image)
+        if self.style_to is not None and (self.style is None or self.steps is None):
+            raise InputError("style_to is the end of a way; give --style, where it begins, and --steps, the number of images on it")
+        if self.steps is not None and self.style_to is None:
+            raise InputError(f"steps is {self.steps}, but there is no way to go; give --style and --style_to, or leave it out")
+        if self.mode == "none" and self.size is not None:
+            raise InputError("mode none keeps the layouts' own sizes, so size has no use; leave one of the two out")
 
 
 def main(config: GenerateConfig) -> None:
     device = choose_device(config.device)
     trained = load_generator(RunDirectory.open(config.run), device)
-    if trained.instance_edges and config.instances is None:
-        raise InputError("this generator was trained with instance edges; give the folder of instance maps with --instances")
-    if config.samples > 1 and trained.style_encoder is None:
-        raise InputError(f"samples is {config.samples}, but this generator gives one image per label map; train with --generator.style_dim")
     files = expand_paths(config.label_maps, LABEL_SUFFIXES)
-    codes = label_codes(trained.meta, config.ignore_value)
-    style = read_style(trained, config.style, device)
-    output = Path(config.output)
+    instances = find_instances(trained, files, config.instances)
+    codes = label_codes(trained.meta, config.label_offset, config.ignore_value)
+    preparation = input_config(trained, config.mode, config.size)
+    styles_of, count = choose_styles(trained, config), config.steps or config.samples
+    output, generator = Path(config.output), trained.generator
     if config.dry_run:
-        print(f"would generate {len(files) * config.samples} images of {trained.generator.image_size} pixels and write to {output}")
+        sizes = f"{tuple(preparation.size)} pixels" if preparation.mode in SIZED_MODES else f"the sizes of mode {preparation.mode}"
+        print(f"would generate {len(files) * count} images of {sizes} and write to {output}")
         return
-    for index, (name, file) in enumerate(progress(files.items(), "generate", total=len(files), unit="map")):
-        instances = None if config.instances is None or not trained.instance_edges else Path(config.instances, f"{name}.png")
-        layout = read_layout(trained, codes.read(file), instances)
-        label_map = layout.label_map[None].to(device)
-        edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(device), label_map)
-        for sample in range(config.samples):
-            seed_step(config.seed, index, sample)
-            suffix = "" if config.samples == 1 else f"_{sample}"
-            save_png(generate(trained.generator, label_map, edges=edges, style=style)[0], output / f"{name}{suffix}.png")
-    print(f"wrote {len(files) * config.samples} images to {output}")
+    transform = layout_transform(preparation, multiple=generator.size_multiple)
+    for name, file in progress(files.items(), "generate", total=len(files), unit="map"):
+        label_map = codes.read(file)
+        layout = prepare_layout(label_map, instances.get(name), transform)
+        size = image_size(generator, layout, file)
+        labels = layout.label_map[None].to(device)
+        edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(device), labels)
+        pyramid = generator.semantics.pyramid(labels, edges)  # shared by all images of the layout
+        for index, style in enumerate(styles_of(label_map)):
+            suffix = "" if count == 1 else f"_{index:0{len(str(count - 1))}}"
+            z = None if style is None else style.to(device)
+            save_png(generate(generator, pyramid, style=z, size=size)[0], output / f"{name}{suffix}.png")
+    print(f"wrote {len(files) * count} images to {output}")
+
+
+def choose_styles(trained: TrainedGenerator, config: GenerateConfig) -> Callable[[torch.Tensor], Sequence[torch.Tensor | None]]:
+    """The styles, (1, style_dim) each, of the images of a label map, as a function of it; None each for generators without style.
+
+    Raises:
+        InputError: styles are asked for, and the generator has none.
+    """
+    dim = trained.generator.z_dim
+    if dim is None:
+        if config.style is not None or config.samples > 1:
+            asked = f"samples is {config.samples}" if config.style is None else f"style {config.style} was given"
+            raise InputError(f"{asked}, but this generator gives one image per label map; train with --generator.style_dim 256")
+        return lambda label_map: [None]
+    if config.style is None:
+        return lambda label_map: [drawn_style(dim, config.seed, layout_number(label_map), sample) for sample in range(config.samples)]
+    styles = fixed_style(trained, config.style)
+    if config.style_to is not None and config.steps is not None:
+        styles = interpolated_styles(styles, fixed_style(trained, config.style_to), config.steps)
+    return lambda label_map: styles.split(1)
+
+
+def fixed_style(trained: TrainedGenerator, style: int | str) -> torch.Tensor:
+    """(1, style_dim): drawn by a seed, or that of an image file, brought to size as in training."""
+    assert trained.style_encoder is not None and trained.generator.z_dim is not None
+    if isinstance(style, int):
+        return drawn_style(trained.generator.z_dim, style)
+    return image_style(trained.style_encoder, Path(style), layout_transform(input_config(trained)))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 Module names are those of the published checkpoints.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
+from synth.conventions import LabelConvention
 from synth.layout import SemanticPyramid
 from synth.semantics import Semantics
 from synth.spade import NORMS, SpadeResidualBlock
@@ -27,7 +30,7 @@ def published_image_size(crop_size: int, aspect_ratio: float = 1.0, upsampling: 
     start_height = round(start_width / aspect_ratio)
     if start_height < 1 or start_width < 1:
         raise InputError(
-            f"crop size {crop_size} with aspect ratio {aspect_ratio} and upsampling {upsampling} starts from {start_height}×{start_width} "
+            f"crop size {crop_size} with aspect ratio {aspect_ratio} and upsampling {upsampling} starts from {start_height}x{start_width} "
             f"pixels; use a crop size of at least {round(factor * max(1.0, aspect_ratio))}"
         )
     return start_height * factor, start_width * factor
@@ -37,13 +40,17 @@ class SpadeGenerator(nn.Module):
     """Images from label maps.
 
     semantics: what conditions the network; becomes a part of it.
-    image_size: (height, width) of the images, both multiples of 32, 64 or 128 for `upsampling` normal, more or most.
+    image_size: (height, width) of the images, both multiples of 32, 64 or 128 for `upsampling` normal, more or most. Without a style
+        vector it is only what `forward` makes when it is told no other size: nothing in the weights depends on it.
     width: channels before the image (ngf); the first layers have 16 times as many. hidden: inner width of the SPADE layers.
     norm: batch, sync (over all processes) or instance.
     z_dim: None: the first features are convolved from the semantics and the network is deterministic. A number: they come from a style
         vector z of this length (the decoder of a variational auto-encoder).
-    Raises InputError for unknown names and for an image size that the doublings cannot reach; it names the nearest one that they can.
+    Raises InputError for unknown names and for an image size that the doublings cannot reach; it names the nearest ones that they can.
     """
+
+    published_labels = LabelConvention()
+    """How a file in the published layout orders the semantic channels; set by loading one."""
 
     def __init__(
         self,
@@ -60,15 +67,14 @@ class SpadeGenerator(nn.Module):
         _check_choice("upsampling", upsampling, list(DOUBLINGS))
         _check_choice("norm", norm, list(NORMS))
         self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
-        self.start_size = _start_size(image_size, 2 ** DOUBLINGS[upsampling])
-        if norm == "instance" and self.start_size == (1, 1):
-            raise InputError("instance normalisation needs first features of more than one pixel; use a larger image or fewer upsamplings")
+        self.norm, self.size_multiple = norm, 2 ** DOUBLINGS[upsampling]
+        start_height, start_width = self.start_size(image_size)
         wide = 16 * width
         self.fc: nn.Conv2d | nn.Linear
         if z_dim is None:
             self.fc = nn.Conv2d(semantics.width, wide, 3, padding=1)
         else:
-            self.fc = nn.Linear(z_dim, wide * self.start_size[0] * self.start_size[1])
+            self.fc = nn.Linear(z_dim, wide * start_height * start_width)
 
         def block(in_channels: int, out_channels: int) -> SpadeResidualBlock:
             return SpadeResidualBlock(in_channels, out_channels, semantics.width, hidden=hidden, norm=norm)
@@ -85,13 +91,37 @@ class SpadeGenerator(nn.Module):
         self.conv_img = nn.Conv2d(width // 2 if upsampling == "most" else width, 3, 3, padding=1)
         initialise(self)
 
-    def forward(self, layout: Tensor | SemanticPyramid, *, z: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
+    def start_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the first features of images of this size.
+
+        Raises InputError: not a size that this network can make, which is any with sides that are multiples of `size_multiple`, and with
+        a style vector only the size it was built with.
+        """
+        require_multiples(image_size, self.size_multiple)
+        if self.z_dim is not None and tuple(image_size) != tuple(self.image_size):
+            raise InputError(
+                f"a generator with a style code makes images of the size it was trained for, {in_pixels(self.image_size)} "
+                f"(height x width), but {in_pixels(image_size)} was asked for; leave out what changes the size"
+            )
+        height, width = image_size[0] // self.size_multiple, image_size[1] // self.size_multiple
+        if self.norm == "instance" and (height, width) == (1, 1):
+            raise InputError("instance normalisation needs first features of more than one pixel; use a larger image or fewer upsamplings")
+        return height, width
+
+    def forward(
+        self,
+        layout: Tensor | SemanticPyramid,
+        *,
+        z: Tensor | None = None,
+        edges: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
         """layout: label maps (N, H, W) int64, −1 = ignored, of any size: they are resized to each layer's; or the pyramid of them, which a
         training step shares between both networks. edges: (N, H, W) bool, with label maps only. z: (N, z_dim); None draws it from the
-        prior. Returns (N, 3, height, width) in [−1, 1].
+        prior. size: (height, width) of the images; None: `image_size`. Returns (N, 3, height, width) in [−1, 1].
         """
         pyramid = layout if isinstance(layout, SemanticPyramid) else self.semantics.pyramid(layout, edges)
-        x = self._first_features(pyramid, z)
+        x = self._first_features(pyramid, z, self.start_size(size or self.image_size))
         x = self.head_0(x, pyramid)
         x = self.G_middle_0(_double(x), pyramid)
         if self.upsampling != "normal":
@@ -105,32 +135,44 @@ class SpadeGenerator(nn.Module):
             x = self.up_4(_double(x), pyramid)
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
-    def _first_features(self, pyramid: SemanticPyramid, z: Tensor | None) -> Tensor:
+    def _first_features(self, pyramid: SemanticPyramid, z: Tensor | None, size: tuple[int, int]) -> Tensor:
         if isinstance(self.fc, nn.Conv2d):
             if z is not None:
                 raise ValueError("this generator has no style input: build it with z_dim to pass z")
-            return pyramid.at(*self.start_size).convolve(self.fc)
+            return pyramid.at(*size).convolve(self.fc)
         assert self.z_dim is not None
         expected = (pyramid.batch_size, self.z_dim)
         if z is None:
             z = torch.randn(expected, device=self.fc.weight.device)
         if z.shape != expected:
             raise ValueError(f"z has shape {tuple(z.shape)}, expected (images, z_dim) = {expected}")
-        return self.fc(z).unflatten(1, (-1, *self.start_size))
+        return self.fc(z).unflatten(1, (-1, *size))
 
 
 def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _start_size(image_size: tuple[int, int], factor: int) -> tuple[int, int]:
-    nearest = [max(1, round(length / factor)) * factor for length in image_size]
-    if list(image_size) != nearest:
+def require_multiples(image_size: tuple[int, int], multiple: int) -> None:
+    """Raise InputError unless both sides are multiples of `multiple`, at least one; it names the nearest size and both neighbours."""
+    wrong = {name: side for name, side in zip(("height", "width"), image_size) if side < 1 or side % multiple}
+    if wrong:
+        nearest = tuple(max(1, round(side / multiple)) * multiple for side in image_size)
+        choices = ", ".join(f"{name} {' or '.join(map(str, _neighbours(side, multiple)))}" for name, side in wrong.items())
         raise InputError(
-            f"image size {image_size[0]}×{image_size[1]} (height × width) is not a multiple of {factor}; "
-            f"the nearest is {nearest[0]}×{nearest[1]}"
+            f"image size {in_pixels(image_size)} (height x width) cannot be generated: both sides must be multiples of {multiple}; "
+            f"nearest: {in_pixels(nearest)} ({choices})"
         )
-    return image_size[0] // factor, image_size[1] // factor
+
+
+def _neighbours(side: int, multiple: int) -> list[int]:
+    below = side // multiple * multiple
+    return [length for length in (below, below + multiple) if length >= multiple]
+
+
+def in_pixels(size: Sequence[int]) -> str:
+    """(256, 512) -> "256x512"."""
+    return f"{size[0]}x{size[1]}"
 
 
 def _check_choice(option: str, value: str, choices: list[str]) -> None:

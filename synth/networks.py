@@ -15,6 +15,7 @@ from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.rundir import RunDirectory
 from synth.config import DiscriminatorConfig, GeneratorConfig, InputConfig, SynthConfig
+from synth.conventions import LabelConvention
 from synth.discriminator import MultiscaleDiscriminator
 from synth.encoder import StyleEncoder
 from synth.generator import SpadeGenerator
@@ -88,7 +89,7 @@ class TrainedGenerator:
 
 
 def load_generator(run: RunDirectory, device: torch.device) -> TrainedGenerator:
-    """Load the last checkpoint of a run of synth.train; of an averaged run, the average.
+    """Load the last checkpoint of a run of synth.train or synth.convert; of an averaged run, the average.
 
     Raises:
         InputError: no checkpoint there, damaged, or not of a generator.
@@ -102,7 +103,8 @@ def load_generator(run: RunDirectory, device: torch.device) -> TrainedGenerator:
     settings, size = GeneratorConfig(**config["generator"]), InputConfig(**config["input"]).size
     semantics = _stored_semantics(config, spec, tensors)
     generator = generator_from(settings, (size[0], size[1]), semantics)
-    load_module(generator, tensors, "average" if config["train"]["ema_decay"] is not None else "generator", path)
+    load_module(generator, tensors, "average" if any(name.startswith("average.") for name in tensors) else "generator", path)
+    generator.published_labels = LabelConvention(**meta.get("published_labels", {}))
     encoder = style_encoder_from(settings, (size[0], size[1]))
     if encoder is not None:
         load_module(encoder, tensors, "style_encoder", path)
@@ -112,9 +114,10 @@ def load_generator(run: RunDirectory, device: torch.device) -> TrainedGenerator:
 
 def _stored_semantics(config: dict[str, Any], spec: DatasetSpec, tensors: dict[str, torch.Tensor]) -> Semantics:
     """The table travels with the weights, so no embedding file is needed any more; its last row is that of ignored pixels."""
-    table = tensors.get("generator.semantics.table")
-    embeddings = None if table is None else ClassEmbeddings(table[:-1], table[:-1], spec.class_names, spec.name, {})
-    return build_semantics(config["semantics"], spec.num_classes, embeddings, instance_edges=config["input"]["instance_edges"])
+    table, edges = tensors.get("generator.semantics.table"), config["input"]["instance_edges"]
+    if table is None:
+        return build_semantics(config["semantics"], spec.num_classes, instance_edges=edges)
+    return Semantics(config["semantics"], spec.num_classes, table[:-1], instance_edges=edges, ignored_vector=table[-1])
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -66,18 +66,28 @@ def random_unit_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
 class Semantics(nn.Module):
     """Turns label maps into semantic pyramids.
 
-    class_vectors: (num_classes, S), or None for one-hot. The buffer `table` (num_classes + 1, S) ends with the zero vector, the centre
-        of the sphere the classes live on, for ignored pixels; it travels with the generator's weights. One-hot has no table: ignored
-        pixels are channel num_classes.
+    class_vectors: (num_classes, S), or None for one-hot. With a last row for ignored pixels they are the buffer `table`
+        (num_classes + 1, S), which travels with the generator's weights. One-hot has no table: ignored pixels are channel num_classes.
+    ignored_vector: (S,), the last row of the table. None: the zero vector, the centre of the sphere the classes live on.
     width: channels that a convolution over the semantics has.
     """
 
     table: Tensor | None
 
-    def __init__(self, name: str, num_classes: int, class_vectors: Tensor | None, *, instance_edges: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        class_vectors: Tensor | None,
+        *,
+        instance_edges: bool = False,
+        ignored_vector: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.name, self.num_classes, self.instance_edges = name, num_classes, instance_edges
         table = None if class_vectors is None else F.pad(class_vectors.detach().float(), (0, 0, 0, 1))
+        if table is not None and ignored_vector is not None:
+            table[-1] = ignored_vector.detach()
         self.register_buffer("table", table)
         self.width = (num_classes + 1 if table is None else table.shape[1]) + instance_edges
 

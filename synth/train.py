@@ -82,7 +82,7 @@ def train(config: SynthConfig) -> None:
     def batches(start: int, stop: int) -> BatchLoader:
         return build_train_loader(
             train_set,
-            train_transform(config.input),
+            train_transform(config.input, multiple=generator.size_multiple),
             batch_size=settings.batch_size,
             seed=settings.seed,
             start_step=start,
@@ -93,7 +93,8 @@ def train(config: SynthConfig) -> None:
         )
 
     end = min(settings.steps, settings.stop_after or settings.steps)
-    samples = next(iter(build_eval_loader(val_set, eval_transform(config.input), batch_size=SAMPLES, num_workers=0))).to(device)
+    sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
+    samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
     means = RunningMeans()
     for batch in progress(batches(state.step, end), "train", total=end, initial=state.step):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)

@@ -1,6 +1,8 @@
 import pickle
 from typing import get_args
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
@@ -123,6 +125,38 @@ def test_short_side_crop_never_leaves_the_picture():
 )
 def test_sizes_of_uncropped_modes(mode, expected):
     assert SynthTransform((30, 40), mode=mode, multiple=8)(made_sample(37, 65)).label_map.shape == expected
+
+
+@pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+@pytest.mark.parametrize(
+    ("mode", "portrait", "landscape"),
+    [
+        ("scale_width_and_crop", (25, 17), (11, 17)),
+        ("scale_shortside_and_crop", (25, 17), (17, 25)),
+        ("resize_and_crop", (17, 17), (17, 17)),
+    ],
+)
+def test_sizes_before_the_crop_are_rounded_down_as_published(mode, portrait, landscape, size):
+    height, width = landscape if size == (20, 30) else portrait
+    before = made_sample(*size)
+    after = SynthTransform((8, 8), mode=mode, load_size=(17, 17), flip=False, random_crop=False)(before)
+    whole = SynthTransform((height, width), mode="fixed", flip=False)(before)
+    top, left = (height - 8) // 2, (width - 8) // 2
+    assert torch.equal(after.label_map, whole.label_map[top : top + 8, left : left + 8])
+    torch.testing.assert_close(after.image, whole.image[:, top : top + 8, left : left + 8])
+
+
+def test_labels_are_resized_to_the_nearest_and_images_bicubically():
+    """The published preprocessing resizes with Pillow. Where a new pixel's centre lies between two old ones, either is the nearest."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 37, 65), generator=generator, dtype=torch.uint8)
+    label_map = torch.randint(0, 200, (37, 65), generator=generator)
+    after = SynthTransform((32, 48), mode="fixed", flip=False)(Sample(image, label_map, None, "x"))
+    picture = PIL.Image.fromarray(image.permute(1, 2, 0).numpy()).resize((48, 32), PIL.Image.Resampling.BICUBIC)
+    expected = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    assert (bytes_of(after.image) - expected).abs().max() <= 2
+    labels = PIL.Image.fromarray(label_map.to(torch.uint8).numpy()).resize((48, 32), PIL.Image.Resampling.NEAREST)
+    assert torch.equal(after.label_map, torch.from_numpy(np.array(labels)).long())
 
 
 def test_scale_is_the_one_asked_for():

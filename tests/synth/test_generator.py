@@ -45,7 +45,7 @@ def test_published_image_size():
     assert published_image_size(256) == (256, 256)
     assert published_image_size(512, 2.0, "more") == (256, 512)
     assert published_image_size(300, 1.0, "normal") == (288, 288)
-    with pytest.raises(InputError, match="starts from 0×1 pixels; use a crop size of at least 256"):
+    with pytest.raises(InputError, match="starts from 0x1 pixels; use a crop size of at least 256"):
         published_image_size(128, 2.0, "most")  # 0.5 rounds to 0
 
 
@@ -55,9 +55,11 @@ def test_label_maps_of_other_sizes_are_resized(label_map):
 
 
 def test_image_sizes_out_of_reach_are_refused():
-    with pytest.raises(InputError, match=r"image size 100×130 .* multiple of 64; the nearest is 128×128"):
+    with pytest.raises(
+        InputError, match=r"image size 100x130 .* must be multiples of 64; nearest: 128x128 \(height 64 or 128, width 128 or 192\)"
+    ):
         small("more", (100, 130))
-    with pytest.raises(InputError, match="the nearest is 32×64"):
+    with pytest.raises(InputError, match=r"nearest: 32x64 \(height 32\)"):
         small("normal", (0, 64))
     with pytest.raises(InputError, match="unknown upsampling 'extreme'; choose one of normal, more, most"):
         small("extreme")
@@ -65,9 +67,32 @@ def test_image_sizes_out_of_reach_are_refused():
         small(norm="layer")
 
 
-def test_instance_norm_of_one_pixel_is_refused() -> None:
+def test_instance_norm_of_one_pixel_is_refused(label_map) -> None:
     with pytest.raises(InputError, match="instance normalisation needs first features of more than one pixel"):
         small("normal", (32, 32), norm="instance")
+    with pytest.raises(InputError, match="instance normalisation needs first features of more than one pixel"):
+        small("normal", (32, 64), norm="instance")(label_map, size=(32, 32))
+
+
+@pytest.mark.parametrize("semantics", ["onehot", "onehot_dense", "random"])
+@pytest.mark.parametrize(("upsampling", "size"), [("normal", (96, 32)), ("more", (128, 64)), ("normal", (64, 64))])
+def test_without_style_the_weights_make_every_size(label_map, upsampling, size, semantics):
+    built = small(upsampling, size, semantics).eval()
+    other = small(upsampling, (128, 256), semantics).eval()
+    other.load_state_dict(built.state_dict())
+    assert torch.equal(other(label_map, size=size), built(label_map))
+    assert other(label_map).shape == (2, 3, 128, 256)
+    with pytest.raises(InputError, match=r"image size 130x64 .* nearest: 128x64"):
+        built(label_map, size=(130, 64))
+
+
+def test_a_style_code_fixes_the_size(label_map):
+    network = small(z_dim=6).eval()
+    assert network(label_map, size=(32, 64)).shape == (2, 3, 32, 64)
+    with pytest.raises(
+        InputError, match=r"with a style code makes images of the size it was trained for, 32x64 .* but 64x64 was asked for"
+    ):
+        network(label_map, size=(64, 64))
 
 
 def test_style(label_map):
