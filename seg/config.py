@@ -32,7 +32,7 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """The embedding loss (head embedding)."""
+    """The embedding loss (head embedding), and how the loss of either head is computed."""
 
     candidates: Literal["all", "neighbours"] = "all"
     """Classes that a pixel's softmax runs over: all of them, or its target and the nearest ones (the paper)."""
@@ -52,6 +52,12 @@ class LossConfig:
     """Implementation of the loss: chunked runs everywhere, numba on CPUs, triton on GPUs; auto is the fastest there is."""
     search: Literal["auto", "torch", "faiss", "numba", "triton"] = "auto"
     """Backend of the exact search for the nearest classes, for implementations that do not search themselves."""
+    band_rows: int | None = None
+    """Rows of the output that are upsampled at a time, so that no full-resolution output is stored (both heads). Null: all."""
+
+    def __post_init__(self) -> None:
+        if self.band_rows is not None and self.band_rows < 1:
+            raise InputError(f"loss.band_rows is {self.band_rows}; it must be at least 1")
 
 
 @dataclass

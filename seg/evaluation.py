@@ -50,7 +50,7 @@ def cumulative_miou(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (class ids, most frequent first (M,), mIoU of the classes so far (M,)) over the M classes that occur.
     """
-    pixels = matrix.counts.sum(dim=1).cpu().numpy()
+    pixels = matrix.labelled_pixels.cpu().numpy()
     order = np.argsort(-pixels, kind="stable")
     order = order[pixels[order] > 0]
     iou = matrix.iou().cpu().numpy()[order]
@@ -59,7 +59,7 @@ def cumulative_miou(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray]:
 
 def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
     """One line per class: share of the labelled pixels and IoU, both in percent; absent classes show a dash."""
-    pixels = matrix.counts.sum(dim=1).double().cpu()
+    pixels = matrix.labelled_pixels.double().cpu()
     width = max(len(name) for name in spec.class_names)
     rows = [f"{'class':<{width}}  pixels %   IoU %"]
     for name, share, iou in zip(spec.class_names, pixels / pixels.sum(), matrix.iou().tolist()):
@@ -70,4 +70,4 @@ def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
 def write_evaluation(path: Path, matrix: ConfusionMatrix, spec: DatasetSpec, about: dict[str, Any]) -> None:
     """JSON with the summary, the IoU of each class (null where absent) and where the figures come from."""
     iou = {name: None if np.isnan(value) else value for name, value in zip(spec.class_names, matrix.iou().tolist())}
-    write_text(path, json.dumps(about | summary(matrix) | {"labelled_pixels": int(matrix.counts.sum()), "iou": iou}, indent=2))
+    write_text(path, json.dumps(about | summary(matrix) | {"labelled_pixels": matrix.num_pixels, "iou": iou}, indent=2))

@@ -3,21 +3,25 @@
 Shapes: N images, P pixels, S pixels of an image, C classes, D embedding size, K neighbours.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from seg.chunks import Chunk, chunks_of, share_chunks
 from seg.losses_chunked import chunked_loss
+from seg.losses_numba import numba_loss
 from seg.losses_reference import reference_cross_entropy
 from seg.neighbours import SEARCHES, computation_dtype, nearest_classes, pixels_per_chunk, require_neighbours
+from seg.neighbours_numba import numba_obstacle
 from seg.objective import Implementation, LossAndGradients, Objective
 from seg.one_pass import one_pass_loss
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss}
+IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss}
+MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster
 LOSS_IMPLEMENTATIONS = ("auto", "reference", *IMPLEMENTATIONS)
 
 
@@ -141,6 +145,9 @@ def _cross_entropy(
 
 def fastest(device: torch.device, objective: Objective) -> str:
     """The implementation that "auto" stands for."""
+    compiled = objective.num_neighbours is not None and objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
+    if device.type == "cpu" and compiled and not numba_obstacle():
+        return "numba"
     return "chunked"
 
 
@@ -208,20 +215,29 @@ def _by_image(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, la
 
 
 def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> int:
-    """Number of labels that are not ignored, once all of those are known to be classes. In chunks, so that no mask of all pixels exists."""
-    count, lowest, highest = 0, 0, 0
-    for chunk in labels.flatten().split(pixels_per_chunk(1, labels.device)):
-        valid = chunk[chunk != ignore_index]
-        if valid.numel():
-            count += valid.numel()
-            low, high = torch.aminmax(valid)
-            lowest, highest = min(lowest, int(low)), max(highest, int(high))
+    """Number of labels (N, …) that are not ignored, once those are known to be classes. In chunks, so that no mask of all pixels exists."""
+
+    def count_and_range(chunks: Sequence[Chunk]) -> tuple[int, int, int]:
+        count, lowest, highest = 0, 0, 0
+        for image, start, stop in chunks:
+            chunk = labels[image, start:stop]
+            valid = chunk[chunk != ignore_index]
+            if valid.numel():
+                low, high = torch.aminmax(valid)
+                count, lowest, highest = count + valid.numel(), min(lowest, int(low)), max(highest, int(high))
+        return count, lowest, highest
+
+    if labels.numel() == 0:
+        return 0
+    labels = labels.flatten(1)
+    counts, lows, highs = zip(*share_chunks(count_and_range, chunks_of(labels, pixels_per_chunk(1, labels.device)), labels.device))
+    lowest, highest = min(lows), max(highs)
     if lowest < 0 or highest >= num_classes:
         raise InputError(
             f"label {lowest if lowest < 0 else highest} is outside the {num_classes} classes; "
             f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
         )
-    return count
+    return sum(counts)
 
 
 def _connected_zero(*tensors: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,9 @@ import os
 import torch
 from torch import nn
 
+from seg.bands import predict_in_bands
 from seg.deeplab import DeepLabV3Plus, resize
-from seg.neighbours import pixels_per_chunk
+from seg.neighbours import best_classes
 from shared.backbone import Backbone, build_backbone
 from shared.errors import InputError
 
@@ -55,15 +56,24 @@ class EmbeddingSegmenter(nn.Module):
         """(C, D) unit vectors, with gradient to `raw_class_embeddings`."""
         return unit_norm(self.raw_class_embeddings, dim=1)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W), any H and W → pixel embeddings (N, D, H, W).
 
-        Unit norm after upsampling; at most 1 where they were normalised before.
+        Unit norm after upsampling; at most 1 where they were normalised before. Without `upsample`, the stride-4 features
+        (N, D, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.bands` take.
         """
-        embeddings = self.network(images)
+        features = self.network(images)
         if self.normalise == "before_upsampling":
-            return resize(unit_norm(embeddings, dim=1), images.shape[2:])
-        return unit_norm(resize(embeddings, images.shape[2:]), dim=1)
+            features = unit_norm(features, dim=1)
+        return self.upsample(features, images.shape[2:]) if upsample else features
+
+    def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
+        """Stride-4 features → pixel embeddings of that (height, width)."""
+        return self.finish(resize(features, size))
+
+    def finish(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What follows the upsampling, pixel by pixel: unit norm, or nothing where it came before."""
+        return unit_norm(outputs, dim=1) if self.normalise == "after_upsampling" else outputs
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """Pixel embeddings (N, D, H, W) of any norm → the nearest class of each pixel (N, H, W) int64."""
@@ -72,7 +82,7 @@ class EmbeddingSegmenter(nn.Module):
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
-        return self.classify(self(images))
+        return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
 
 
 class SoftmaxSegmenter(nn.Module):
@@ -102,9 +112,18 @@ class SoftmaxSegmenter(nn.Module):
         """The encoder."""
         return self.network.backbone
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → logits (N, C, H, W)."""
-        return resize(self.network(images), images.shape[2:])
+    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
+        """ImageNet-normalised images (N, 3, H, W), any H and W → logits (N, C, H, W); without `upsample`, those at stride 4."""
+        logits = self.network(images)
+        return self.upsample(logits, images.shape[2:]) if upsample else logits
+
+    def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
+        """Stride-4 logits → logits of that (height, width)."""
+        return resize(features, size)
+
+    def finish(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What follows the upsampling: nothing."""
+        return outputs
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """Logits (N, C, H, W) → the class with the largest one (N, H, W) int64."""
@@ -113,7 +132,7 @@ class SoftmaxSegmenter(nn.Module):
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
-        return self.classify(self(images))
+        return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
 
 
 # width and rates of the head that suit a backbone: the paper's, and one for small images whose last features are a few positions wide
@@ -168,11 +187,8 @@ def unit_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
     return x * x.square().sum(dim, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
-@torch.no_grad()
 def nearest_class_map(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
-    """Nearest class of each pixel, ties to the lowest id, in memory free of pixels × classes.
-
-    Among unit vectors the nearest has the largest x·μ, whatever the length of x.
+    """Nearest class of each pixel, ties to the lowest id: among unit vectors it has the largest x·μ, whatever the length of x.
 
     Args:
         pixel_embeddings: (N, D, H, W), of any norm.
@@ -181,8 +197,4 @@ def nearest_class_map(pixel_embeddings: torch.Tensor, class_embeddings: torch.Te
     Returns:
         (N, H, W) int64 class ids.
     """
-    classes = class_embeddings.to(pixel_embeddings.dtype)
-    flat = pixel_embeddings.flatten(2)
-    size = pixels_per_chunk(len(classes), flat.device)
-    rows = [torch.cat([(chunk.T @ classes.T).argmax(1) for chunk in image.split(size, dim=1)]) for image in flat]
-    return torch.stack(rows).view(len(flat), *pixel_embeddings.shape[2:])
+    return best_classes(pixel_embeddings.flatten(2), class_embeddings).unflatten(1, pixel_embeddings.shape[2:])

@@ -1,19 +1,26 @@
 """The class embeddings nearest to each pixel embedding: exact, in memory free of pixels × classes.
 
-Shapes: P pixels, C classes, D embedding size, K neighbours.
+Shapes: N images, S pixels of an image, P pixels, C classes, D embedding size, K neighbours.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from seg.neighbours_numba import numba_best_classes, numba_obstacle, numba_search
 from shared.errors import InputError
 
 SPARE_CANDIDATES = 2  # the shortlist is longer than k, so that rounding can rarely cost a pixel the slow search
 _TILE_ELEMENTS = {"cpu": 2**19.5, "cuda": 2.0**25}  # a tile of scores that stays in a CPU's cache; one that fills a GPU
+_GROUP, _CLASSES_FOR_GROUPS = 8, 4096  # a CPU selects faster from groups' maxima first where there are many classes
+_NEIGHBOURS_FOR_TORCH = 128  # more than that torch selects faster than the compiled search, which keeps them sorted
+
+Search = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+"""(pixels (P, D) of any floating dtype, P ≥ 1; classes (C, D) in the dtype of the computation; k) → what `nearest_classes` returns."""
 
 
 @torch.no_grad()
@@ -23,34 +30,52 @@ def nearest_classes(
     """The k class embeddings with the smallest squared Euclidean distance to each pixel embedding.
 
     The result is exact, and equally near classes come in the order of their ids. A fast search through expanded distances
-    (|x−μ|² = |x|² − 2x·μ + |μ|²) proposes a few more than k classes; their distances are then computed from the differences.
-    Pixels whose k-th distance lies too near the proposal's last one for the expansion's rounding are searched directly.
+    (|x−μ|² = |x|² − 2x·μ + |μ|²) proposes classes; their distances are then computed from the differences.
+    Pixels whose k-th distance lies too near the next one for the expansion's rounding are searched directly.
 
     Args:
         pixel_embeddings: (P, D), of any norm; float64 is searched in float64, everything else in float32.
         class_embeddings: (C, D), of any norm.
         k: number of neighbours, 1 ≤ k ≤ C.
-        backend: "torch", "faiss" (on the GPU where FAISS has one, else on the CPU), or "auto", which is "torch".
+        backend: "torch", "faiss" (on the GPU where FAISS has one, else on the CPU), "numba" (compiled, CPU), or "auto", the fastest.
 
     Returns:
         ids (P, k) int64 and squared distances (P, k) ≥ 0, nearest first. Neither carries a gradient.
 
     Raises:
-        InputError: k is not in [1, C], or there is no such backend.
+        InputError: k is not in [1, C], there is no such backend, or its package is missing.
     """
     require_neighbours(k, len(class_embeddings))
     if backend not in SEARCHES:
         raise InputError(f"unknown search backend {backend!r}; choose one of {', '.join(SEARCHES)}")
     dtype = computation_dtype(pixel_embeddings, class_embeddings)
-    classes = class_embeddings.to(dtype).contiguous()
-    ids = pixel_embeddings.new_empty((len(pixel_embeddings), k), dtype=torch.int64)
-    distances = pixel_embeddings.new_empty((len(pixel_embeddings), k), dtype=dtype)
-    start = 0
-    for chunk in pixel_embeddings.split(pixels_per_chunk(classes.shape[1] * (k + SPARE_CANDIDATES), pixel_embeddings.device)):
-        stop = start + len(chunk)
-        ids[start:stop], distances[start:stop] = _search(chunk.to(dtype).contiguous(), classes, k, backend)
-        start = stop
-    return ids, distances
+    if len(pixel_embeddings) == 0:
+        return pixel_embeddings.new_empty((0, k), dtype=torch.int64), pixel_embeddings.new_empty((0, k), dtype=dtype)
+    return SEARCHES[backend](pixel_embeddings.detach(), class_embeddings.detach().to(dtype).contiguous(), k)
+
+
+@torch.no_grad()
+def best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
+    """The class with the largest x·μ of each pixel, the lowest id among equals: the nearest one, where all classes have unit norm.
+
+    Args:
+        pixels: (N, D, S), of any strides and norm.
+        class_embeddings: (C, D).
+
+    Returns:
+        (N, S) int64, in memory free of pixels × classes.
+    """
+    dtype = computation_dtype(pixels, class_embeddings)
+    pixels, classes = pixels.detach(), class_embeddings.detach().to(dtype).contiguous()
+    if pixels.device.type == "cpu" and pixels.numel() and not numba_obstacle():
+        return numba_best_classes(pixels, classes)
+    ids = torch.empty(len(pixels), pixels.shape[2], dtype=torch.int64, device=pixels.device)
+    size = pixels_per_chunk(len(classes), pixels.device)
+    with full_precision_matmul(pixels.device.type):
+        for image, image_ids in zip(pixels, ids):
+            for chunk, chunk_ids in zip(image.split(size, dim=1), image_ids.split(size)):
+                torch.argmax(chunk.T.to(dtype) @ classes.T, dim=1, out=chunk_ids)
+    return ids
 
 
 def require_neighbours(k: int, num_classes: int) -> None:
@@ -71,10 +96,28 @@ def pixels_per_chunk(elements_per_pixel: int, device: torch.device) -> int:
     return 2 ** min(max(round(math.log2(tile / elements_per_pixel)), 6), largest)
 
 
-def _search(pixels: torch.Tensor, classes: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
+def search_by_shortlist(
+    shortlist: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], pixels: torch.Tensor, classes: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A `Search` from a function that proposes classes.
+
+    Args:
+        shortlist: (pixels (p, D), classes (C, D), size) → ids (p, size) of the classes with the smallest expanded distances, in any order.
+    """
+    ids = pixels.new_empty((len(pixels), k), dtype=torch.int64)
+    distances = pixels.new_empty((len(pixels), k), dtype=classes.dtype)
+    size = pixels_per_chunk(classes.shape[1] * (k + SPARE_CANDIDATES), pixels.device)
+    for start in range(0, len(pixels), size):
+        chunk = slice(start, start + size)
+        ids[chunk], distances[chunk] = _search_chunk(shortlist, pixels[chunk].to(classes.dtype).contiguous(), classes, k)
+    return ids, distances
+
+
+def _search_chunk(
+    shortlist: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], pixels: torch.Tensor, classes: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     size = min(k + SPARE_CANDIDATES, len(classes))
-    shortlist = SEARCHES[backend](pixels, classes, size)
-    ids, distances = _rank(pixels, classes, shortlist.sort(dim=1).values)
+    ids, distances = _rank(pixels, classes, shortlist(pixels, classes, size).sort(dim=1).values)
     if size < len(classes):
         uncertain = (distances[:, k - 1] >= distances[:, -1] - _expansion_error(pixels, classes)).nonzero().squeeze(1)
         for rows in uncertain.split(pixels_per_chunk(classes.numel(), pixels.device)):
@@ -101,16 +144,40 @@ def _expansion_error(pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tenso
     return 4 * (pixels.shape[1] + 4) * torch.finfo(torch.float32).eps * reach.square()
 
 
-def _torch_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
+def torch_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
+    """See `search_by_shortlist`: a product and a selection."""
+    num_classes = len(classes)
+    grouped = pixels.device.type == "cpu" and num_classes >= max(_CLASSES_FOR_GROUPS, 4 * _GROUP * size)
     bias = classes.square().sum(1) / -2
+    if grouped:  # whole groups only: classes that win nowhere fill the last one
+        missing = -num_classes % _GROUP
+        classes, bias = F.pad(classes, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=-torch.inf)
+    select = _select_by_groups if grouped else _select
     tiles = pixels.split(pixels_per_chunk(len(classes), pixels.device))
     with full_precision_matmul(pixels.device.type):
-        return torch.cat([torch.addmm(bias, tile, classes.T).topk(size, dim=1, sorted=False).indices for tile in tiles])
+        ids = torch.cat([select(torch.addmm(bias, tile, classes.T), size) for tile in tiles])
+    return ids.clamp_(max=num_classes - 1)  # an added class can only be chosen where a pixel is not a number
+
+
+def _select(scores: torch.Tensor, size: int) -> torch.Tensor:
+    return scores.topk(size, dim=1, sorted=False).indices
+
+
+def _select_by_groups(scores: torch.Tensor, size: int) -> torch.Tensor:
+    """The best `size` lie in the `size` groups with the largest maxima."""
+    in_groups = scores.unflatten(1, (-1, _GROUP))
+    groups = _select(in_groups.amax(2), size)
+    members = in_groups.gather(1, groups[..., None].expand(-1, -1, _GROUP)).flatten(1)
+    chosen = _select(members, size)
+    return groups.gather(1, chosen // _GROUP) * _GROUP + chosen % _GROUP
 
 
 def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
-    import faiss
-    import faiss.contrib.torch_utils  # lets FAISS take torch tensors
+    try:
+        import faiss
+        import faiss.contrib.torch_utils  # lets FAISS take torch tensors
+    except ImportError as error:
+        raise InputError(f"'faiss' cannot be loaded ({error}); install faiss-cpu, or choose another search backend") from error
 
     pixels32, classes32 = pixels.float(), classes.float()
     if pixels.is_cuda and faiss.get_num_gpus() > 0:
@@ -118,6 +185,11 @@ def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
     else:
         _, ids = faiss.knn(pixels32.cpu(), classes32.cpu(), size)
     return ids.to(pixels.device).clamp(min=0)  # FAISS answers −1 where a pixel is not a number
+
+
+def _fastest_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    compiled = pixels.device.type == "cpu" and k <= _NEIGHBOURS_FOR_TORCH and not numba_obstacle()
+    return SEARCHES["numba" if compiled else "torch"](pixels, classes, k)
 
 
 @contextmanager
@@ -132,4 +204,9 @@ def full_precision_matmul(device_type: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(previous)
 
 
-SEARCHES = {"auto": _torch_shortlist, "torch": _torch_shortlist, "faiss": _faiss_shortlist}
+SEARCHES: dict[str, Search] = {
+    "auto": _fastest_search,
+    "torch": partial(search_by_shortlist, torch_shortlist),
+    "faiss": partial(search_by_shortlist, _faiss_shortlist),
+    "numba": numba_search,
+}

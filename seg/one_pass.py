@@ -27,6 +27,8 @@ def one_pass_loss(compute: Compute, *inputs: torch.Tensor) -> torch.Tensor:
     Returns:
         scalar loss.
     """
+    if not torch.is_grad_enabled():  # within, parameters would ask for gradients all the same
+        return compute(inputs, False).loss
     loss: torch.Tensor = _OnePass.apply(compute, *inputs)
     return loss
 

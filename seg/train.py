@@ -4,11 +4,14 @@ From here to the gradient is one file: seg/losses.py.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from seg.bands import loss_in_bands
 from seg.checkpoints import describe, export, load_segmenter, segmenter_from
 from seg.config import FREE_ON_RESUME, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
@@ -30,20 +33,31 @@ def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegC
     """The terms of the loss, scalars that are already weighted.
 
     Args:
-        output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores.
+        output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores; not upsampled if there are `loss.band_rows`.
     """
-    if not isinstance(model, EmbeddingSegmenter):
-        return {"loss/cross_entropy": class_cross_entropy(output, batch.label_maps)}
+    loss, cross_entropy = config.loss, classification_loss(config)
+    classes = (model.class_embeddings,) if isinstance(model, EmbeddingSegmenter) else ()
+    if loss.band_rows is None:
+        classification = cross_entropy(output, *classes, batch.label_maps)
+    else:
+        classification = loss_in_bands(
+            cross_entropy, output, *classes, label_map=batch.label_maps, rows=loss.band_rows, finish=model.finish
+        )
+    terms = {"loss/cross_entropy": classification}
+    if classes:
+        terms["loss/class_separation"] = loss.margin_weight * class_separation(*classes, margin=loss.margin)
+    return terms
+
+
+def classification_loss(config: SegConfig) -> Callable[..., torch.Tensor]:
+    """(output of the network, class embeddings if it has them, label maps) → mean cross-entropy over the valid pixels."""
+    if config.head == "softmax":
+        return class_cross_entropy
     loss = config.loss
     choices: dict[str, Any] = {"temperature": loss.temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
-    pixels, classes, labels = output, model.class_embeddings, batch.label_maps
     if loss.candidates == "all":
-        classification = exact_cross_entropy(pixels, classes, labels, **choices)
-    else:
-        choices |= {"num_neighbours": loss.num_neighbours, "search": loss.search}
-        classification = neighbour_cross_entropy(pixels, classes, labels, **choices)
-    separation = loss.margin_weight * class_separation(classes, margin=loss.margin)
-    return {"loss/cross_entropy": classification, "loss/class_separation": separation}
+        return partial(exact_cross_entropy, **choices)
+    return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, **choices)
 
 
 def train(config: SegConfig) -> None:
@@ -96,8 +110,8 @@ def train(config: SegConfig) -> None:
         for _ in range(settings.accumulation):
             batch = next(batches).to(device)
             with accelerator.accumulate(network):
-                output = network(batch.images)
-                losses = losses_of(model, output, batch, config)
+                # the output gets no name here, so that it is gone before the backward pass, where memory peaks
+                losses = losses_of(model, network(batch.images, upsample=config.loss.band_rows is None), batch, config)
                 require_finite(losses, step)
                 accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
                 if accelerator.sync_gradients and settings.clip_norm is not None:

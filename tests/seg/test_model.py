@@ -32,6 +32,15 @@ def test_normalised_before_upsampling_vectors_are_shorter_between_positions() ->
     assert norms.max() <= 1 + 1e-6 and norms.min() < 0.99
 
 
+@pytest.mark.parametrize("options", [{}, {"normalise": "before_upsampling"}, {"head": "softmax"}])
+def test_features_at_stride_4_give_the_output_when_they_are_upsampled(options: dict[str, str]) -> None:
+    model = build_segmenter(**{"head": "embedding", "backbone": "tiny", "num_classes": 9, "embedding_dim": 5} | options).eval()  # type: ignore[arg-type]
+    images = torch.randn(2, 3, 33, 46)
+    features = model(images, upsample=False)
+    assert features.shape == (2, 9 if "head" in options else 5, 9, 12)
+    assert torch.equal(model.upsample(features, (33, 46)), model(images))
+
+
 def test_class_embeddings_are_unit_rows_of_the_raw_ones() -> None:
     model = embedding_segmenter()
     assert model.raw_class_embeddings.shape == (9, 5) and model.raw_class_embeddings.abs().max() <= 1

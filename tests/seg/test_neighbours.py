@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seg.neighbours import nearest_classes
 from shared.errors import InputError
 
-BACKENDS = ["torch", "faiss"]
+BACKENDS = ["torch", "faiss", "numba"]
 
 
 def brute_force(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

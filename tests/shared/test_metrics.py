@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared import metrics
 from shared.errors import InputError
 from shared.metrics import ConfusionMatrix
 
@@ -98,18 +99,72 @@ def test_matrices_of_other_classes_do_not_add() -> None:
         counted().add(ConfusionMatrix(5))
 
 
-def test_updates_do_not_replace_the_matrix() -> None:
+def sparse(num_classes: int) -> ConfusionMatrix:
+    """A matrix in the form that many classes have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "DENSE_CLASSES", 0)
+        return ConfusionMatrix(num_classes)
+
+
+BATCHES = st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 6)), max_size=30), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(BATCHES, st.integers(0, 3))
+def test_sparse_counts_are_the_dense_ones(batches: list[list[tuple[int, int]]], extra: int) -> None:
+    num_classes = 7 + extra
+    dense, few = ConfusionMatrix(num_classes), sparse(num_classes)
+    for batch in batches:
+        prediction, labels = torch.tensor(batch, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        dense.update(prediction, labels)
+        few.update(prediction, labels)
+    assert torch.equal(few.counts, dense.counts)
+    assert torch.equal(few.labelled_pixels, dense.labelled_pixels)
+    assert few.num_pixels == dense.num_pixels
+    assert torch.equal(few.iou().nan_to_num(-1), dense.iou().nan_to_num(-1))
+    for figure in ("miou", "pixel_accuracy", "mean_accuracy", "fwiou"):
+        assert getattr(few, figure)() == pytest.approx(getattr(dense, figure)(), nan_ok=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(BATCHES, BATCHES, st.booleans(), st.booleans())
+def test_forms_add_up(ours: list, theirs: list, ours_sparse: bool, theirs_sparse: bool) -> None:
+    def matrix(batches: list, is_sparse: bool) -> ConfusionMatrix:
+        made = sparse(7) if is_sparse else ConfusionMatrix(7)
+        for batch in batches:
+            made.update(*torch.tensor(batch, dtype=torch.int64).reshape(-1, 2).unbind(1))
+        return made
+
+    total, other = matrix(ours, ours_sparse), matrix(theirs, theirs_sparse)
+    before = other.counts
+    total.add(other)
+    assert torch.equal(total.counts, matrix(ours + theirs, False).counts)
+    assert torch.equal(other.counts, before)
+
+
+def test_many_classes_store_the_pairs_that_occur() -> None:
+    matrix = ConfusionMatrix(3_000_000)  # 9·10¹² pairs, which a matrix could not hold
+    for _ in range(5):
+        matrix.update(torch.tensor([2_999_999, 5, 5, 0]), torch.tensor([2_999_999, 7, 7, -1]))
+        stored = sum(len(pairs) for pairs, _ in matrix._counts._parts)
+        assert stored <= 4
+    assert matrix.num_pixels == 15
+    assert matrix.labelled_pixels[[5, 7, 2_999_999]].tolist() == [0, 10, 5]
+    assert matrix.miou() == pytest.approx((1 + 0 + 0) / 3)
+
+
+def test_labelled_pixels_and_their_number() -> None:
     matrix = counted()
-    storage = matrix.counts.data_ptr()
-    matrix.update(PREDICTION, LABELS)
-    assert matrix.counts.data_ptr() == storage
-    assert int(matrix.counts.sum()) == 12
+    assert matrix.labelled_pixels.tolist() == [3, 2, 1, 0]
+    assert matrix.labelled_pixels.dtype == torch.int64
+    assert matrix.num_pixels == 6
 
 
 @pytest.mark.gpu
 def test_cuda_counts_as_the_cpu_does() -> None:
     labels, prediction = torch.randint(-1, 50, (2, 64, 64)), torch.randint(0, 50, (2, 64, 64))
-    matrix = counted(prediction.cuda(), labels.cuda(), num_classes=50)
-    assert matrix.counts.is_cuda
-    assert torch.equal(matrix.counts.cpu(), counted(prediction, labels, num_classes=50).counts)
-    assert matrix.miou() == counted(prediction, labels, num_classes=50).miou()
+    for matrix in (ConfusionMatrix(50), sparse(50)):
+        matrix.update(prediction.cuda(), labels.cuda())
+        assert matrix.counts.is_cuda
+        assert torch.equal(matrix.counts.cpu(), counted(prediction, labels, num_classes=50).counts)
+        assert matrix.miou() == counted(prediction, labels, num_classes=50).miou()

@@ -1,0 +1,144 @@
+"""What is measured: sizes, the paper's settings, and made-up pixel embeddings that look like a network's."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from seg.deeplab import resize
+from seg.model import unit_norm
+from shared.constants import IGNORE_INDEX
+
+TEMPERATURE = 0.05
+STRIDE = 4  # of the features that are upsampled to pixels
+BLOB = 32  # pixels, typical size of an area of one class
+NOISE = 0.6  # length of the vector that is added to a pixel's class embedding
+IGNORED_SHARE = 0.05
+
+RUNS_ON = {"numba": "cpu", "triton": "cuda"}
+"""Device of the implementations and search backends that have only one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size of one kind of work.
+
+    Attributes:
+        group: the kind, a key of `seg.benchmark.groups.GROUPS`.
+        title: name of the setting, such as a data set's; may be empty.
+        classes, dim, neighbours: C, D, K.
+        images, height, width: of the label maps, in pixels.
+        device: "cpu" or "cuda".
+        threads: CPU threads.
+        seed: of the inputs.
+    """
+
+    group: str
+    classes: int
+    images: int
+    height: int
+    width: int
+    dim: int
+    neighbours: int
+    device: str
+    threads: int
+    seed: int
+    title: str = ""
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.images * self.height * self.width
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What a result says about its case."""
+        named = {"title": self.title} if self.title else {}
+        return (
+            named
+            | {"pixels": self.pixels}
+            | {key: asdict(self)[key] for key in ("classes", "images", "height", "width", "dim", "neighbours")}
+        )
+
+    def small(self) -> "Case":
+        """The same work on a few pixels, to load and compile what it needs."""
+        return replace(self, images=1, height=min(self.height, 32), width=min(self.width, 32))
+
+
+class Setting(NamedTuple):
+    """A row of the paper's Table 1."""
+
+    classes: int
+    height: int
+    width: int
+    softmax_batch: int
+    batch: int
+    dim: int
+    neighbours: int
+
+
+PAPER_SETTINGS = {
+    "cityscapes": Setting(19, 400, 800, softmax_batch=14, batch=10, dim=7, neighbours=6),
+    "voc": Setting(21, 512, 512, softmax_batch=14, batch=10, dim=7, neighbours=8),
+    "ade20k": Setting(150, 512, 512, softmax_batch=8, batch=10, dim=12, neighbours=7),
+    "cocostuff10k": Setting(182, 512, 512, softmax_batch=7, batch=10, dim=12, neighbours=7),
+    "cocolvis": Setting(1284, 450, 450, softmax_batch=2, batch=10, dim=12, neighbours=8),
+}
+
+
+def image_size(pixels: int) -> tuple[int, int]:
+    """(height, width) of an image of at most this many pixels, about 4 to 5."""
+    height = max(1, math.isqrt(4 * pixels // 5))
+    return height, pixels // height
+
+
+class Inputs(NamedTuple):
+    """Pixel embeddings (N, D, H, W) and class embeddings (C, D) of unit norm, both to be differentiated by, and labels (N, H, W) int64."""
+
+    pixels: torch.Tensor
+    classes: torch.Tensor
+    labels: torch.Tensor
+
+
+def make_inputs(case: Case) -> Inputs:
+    """What DeepLabV3+ gives in mid training: areas of one class, few classes with most of the pixels, vectors near their class.
+
+    At stride 4 a pixel is its class embedding with noise; bilinear upsampling mixes neighbours, and the result has unit norm.
+    """
+    generator = torch.Generator().manual_seed(case.seed)
+    classes = unit_norm(torch.rand(case.classes, case.dim, generator=generator) * 2 - 1, dim=1)
+    labels = label_map(case, generator)
+    coarse = labels[:, ::STRIDE, ::STRIDE]
+    noise = torch.randn(*coarse.shape, case.dim, generator=generator) * (NOISE / math.sqrt(case.dim))
+    features = (classes[coarse] + noise).permute(0, 3, 1, 2).contiguous()
+    pixels = unit_norm(resize(features, labels.shape[1:]), dim=1)
+    labels[torch.rand(labels.shape, generator=generator) < IGNORED_SHARE] = IGNORE_INDEX
+    device = torch.device(case.device)
+    return Inputs(pixels.to(device).requires_grad_(), classes.to(device).requires_grad_(), labels.to(device))
+
+
+def label_map(case: Case, generator: torch.Generator) -> torch.Tensor:
+    """(N, H, W) int64: irregular areas whose classes have frequencies 1, 1/2, 1/3, …"""
+    frequencies = 1 / torch.arange(1, case.classes + 1)
+    rows, columns = case.height // BLOB + 2, case.width // BLOB + 2
+    areas = torch.multinomial(frequencies, case.images * rows * columns, replacement=True, generator=generator)
+    size = (case.height, case.width)
+    shift = resize(torch.randn(case.images, 2, 2 * rows, 2 * columns, generator=generator), size)
+    places = torch.stack(torch.meshgrid(torch.arange(size[0]) / BLOB, torch.arange(size[1]) / BLOB, indexing="ij")) + 0.5 + shift / 2
+    row, column = places[:, 0].long().clamp(0, rows - 1), places[:, 1].long().clamp(0, columns - 1)
+    image = torch.arange(case.images)[:, None, None]
+    return areas.view(case.images, rows, columns)[image, row, column]
+
+
+def part_of(inputs: Inputs, pixels: int) -> Inputs:
+    """About this many of the pixels, spread evenly, as one image of one row."""
+    step = max(1, inputs.labels.numel() // pixels)
+    chosen = inputs.pixels.detach().movedim(1, -1).flatten(0, 2)[::step].T[None, :, None].contiguous()
+    return Inputs(chosen.requires_grad_(), inputs.classes.detach().requires_grad_(), inputs.labels.flatten()[::step][None, None])
+
+
+def device_obstacle(name: str, case: Case) -> str:
+    """Why an implementation or a search backend does not run on the device of the case; empty where it does."""
+    needed = RUNS_ON.get(name, case.device)
+    return "" if needed == case.device else f"runs on {needed} only"

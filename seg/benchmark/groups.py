@@ -1,0 +1,72 @@
+"""The kinds of work that are compared, by name, and one of their cases measured in a process of its own or beside its rivals."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+
+from seg.benchmark.cases import Case
+from seg.benchmark.heads import inference_contestants, training_contestants
+from seg.benchmark.losses import loss_contestants, paper_contestants
+from seg.benchmark.searches import search_contestants
+from seg.benchmark.training_step import step_contestants
+from shared.benchmark.contest import Contestant, Footprint, measure_footprint
+from shared.benchmark.isolation import run_in_child
+
+GROUPS: dict[str, Callable[[Case], list[Contestant]]] = {
+    "losses": loss_contestants,
+    "search": search_contestants,
+    "head training": training_contestants,
+    "head inference": inference_contestants,
+    "paper": paper_contestants,
+    "training step": step_contestants,
+}
+
+TITLES = {
+    "losses": "Loss, forward and backward",
+    "search": "Search for the nearest classes",
+    "head training": "Head and loss, forward and backward",
+    "head inference": "Head, inference",
+    "paper": "Loss at the paper's size, forward and backward",
+    "training step": "Training step of the whole network",
+}
+
+BASELINES = {
+    "losses": ("released way", "dense softmax"),
+    "search": ("FAISS",),
+    "head training": ("softmax",),
+    "head inference": ("softmax",),
+    "paper": ("released way", "dense softmax"),
+    "training step": ("softmax",),
+}
+"""What the other contestants are compared with; the beginning of the name suffices."""
+
+
+def contestants_of(case: Case) -> dict[str, Contestant]:
+    """Who takes part, by name."""
+    return {contestant.name: contestant for contestant in GROUPS[case.group](case)}
+
+
+def footprint_in_child(case: Case, name: str, *, memory: int, timeout: float) -> Footprint:
+    """Peak memory and seconds of one call, from a child process.
+
+    Raises:
+        Failed: with the reason, of the contestant or of the child.
+    """
+    task = {"case": asdict(case), "contestant": name, "memory": memory}
+    return Footprint(**run_in_child("seg.benchmark.child", task, timeout=timeout))
+
+
+def footprint_here(case: Case, name: str) -> Footprint:
+    """The same in this process, which should do nothing else."""
+    return measure_footprint(contestants_of(case)[name], contestants_of(case.small())[name], torch.device(case.device))
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads of torch and FAISS in this process."""
+    torch.set_num_threads(threads)
+    try:
+        import faiss
+    except ImportError:
+        return
+    faiss.omp_set_num_threads(threads)

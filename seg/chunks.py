@@ -1,0 +1,158 @@
+"""Pixels in chunks: how large they are, how they are read and written, and how they are shared among threads.
+
+Shapes: N images, S pixels of an image, D embedding size; p pixels of a chunk, v of them valid.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+
+ALIGNMENT = 16
+WORTH_A_THREAD = 1024  # pixels
+
+Result = TypeVar("Result")
+
+
+class Chunk(NamedTuple):
+    """Pixels start to stop of an image."""
+
+    image: int
+    start: int
+    stop: int
+
+
+class PixelSums(Protocol):
+    """What is summed over pixels.
+
+    Attributes:
+        loss: scalar.
+        classes: the class gradient, or sums from which it follows.
+    """
+
+    loss: torch.Tensor
+    classes: torch.Tensor
+
+    def add(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+        """Add pixels (D, v) of any strides with targets (v,) int64, v ≥ 1. Their gradient (D, v), where gradients are wanted."""
+
+
+Sums = TypeVar("Sums", bound=PixelSums)
+
+
+def sum_over_pixels(
+    new_sums: Callable[[int], Sums],
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    ignore_index: int,
+    chunk_pixels: int,
+    gradient: torch.Tensor | None,
+) -> Sums:
+    """Sums over all pixels that are not ignored, chunk by chunk.
+
+    Args:
+        new_sums: (most pixels of a chunk) → sums of nothing.
+        pixels: (N, D, S), of any strides.
+        labels: (N, S).
+        ignore_index: label of the pixels that are left out.
+        chunk_pixels: most pixels of a chunk.
+        gradient: (N, D, S), written where it is given: zeros for the ignored pixels.
+    """
+    chunks = chunks_of(labels, chunk_pixels)
+    longest = max(stop - start for _, start, stop in chunks)
+
+    def sums_of(share: Sequence[Chunk]) -> Sums:
+        sums = new_sums(longest)
+        for image, start, stop in share:
+            chunk, chunk_labels = pixels[image, :, start:stop], labels[image, start:stop]
+            columns = (chunk_labels != ignore_index).nonzero().squeeze(1)
+            if len(columns) < len(chunk_labels):
+                chunk, chunk_labels = _read_columns(chunk, columns), chunk_labels[columns]
+            values = sums.add(chunk, chunk_labels.long()) if len(columns) else chunk
+            if gradient is not None:
+                assert values is not None, "sums that know no gradients, and memory for them"
+                _write_columns(gradient[image, :, start:stop], columns, values.to(gradient.dtype))
+        return sums
+
+    first, *others = share_chunks(sums_of, chunks, pixels.device)
+    for share in others:
+        first.loss += share.loss
+        first.classes += share.classes
+    return first
+
+
+def chunks_of(labels: torch.Tensor, size: int) -> list[Chunk]:
+    """Chunks that cover labels (N, S), about equally long within an image.
+
+    Args:
+        labels: (N, S); more than their shape and device does not matter.
+        size: most pixels of a chunk, rounded down to a multiple of 16. On a CPU fewer, where else some threads would have no chunk.
+    """
+    num_images, num_pixels = labels.shape
+    if labels.device.type == "cpu":
+        size = min(size, max(labels.numel() // torch.get_num_threads(), WORTH_A_THREAD))
+    size = max(size // ALIGNMENT * ALIGNMENT, ALIGNMENT)
+    step = aligned(-(-num_pixels // -(-num_pixels // size)))
+    starts = range(0, num_pixels, step)
+    return [Chunk(image, start, min(start + step, num_pixels)) for image in range(num_images) for start in starts]
+
+
+def aligned(count: int) -> int:
+    """The next multiple of 16: products are slow where the rows of a matrix begin anywhere in memory."""
+    return -(-count // ALIGNMENT) * ALIGNMENT
+
+
+def share_chunks(work: Callable[[Sequence[Chunk]], Result], chunks: Sequence[Chunk], device: torch.device) -> list[Result]:
+    """Results of `work` on one or several contiguous shares of the chunks, in their order.
+
+    On a CPU there is a share for each of the threads that torch may use, and each runs on one of them: a chunk is too small for several
+    threads to work on together. The shares depend on `torch.get_num_threads()` alone, so that sums over them are repeatable.
+    """
+    count = min(torch.get_num_threads(), len(chunks)) if device.type == "cpu" else 1
+    if count <= 1:
+        return [work(chunks)]
+    inference = torch.is_inference_mode_enabled()
+
+    def work_without_gradients(share: Sequence[Chunk]) -> Result:
+        with torch.inference_mode(inference), torch.no_grad():  # a thread starts without its caller's modes, and without autocast
+            return work(share)
+
+    bounds = [len(chunks) * i // count for i in range(count + 1)]
+    pool = _pool(torch.get_num_threads(), os.getpid())
+    return list(pool.map(work_without_gradients, [chunks[start:stop] for start, stop in pairwise(bounds)]))
+
+
+@cache
+def _pool(num_threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads in which torch works with one thread. A forked process has none of its parent's threads, and makes its own."""
+    pool = ThreadPoolExecutor(num_threads, "chunks", _use_one_thread)
+    all_started = threading.Barrier(num_threads)
+    list(pool.map(lambda _: all_started.wait(), range(num_threads)))
+    # A thread's number is its own, but the last one set anywhere is also what later threads begin with.
+    torch.set_num_threads(num_threads)
+    return pool
+
+
+def _use_one_thread() -> None:
+    torch.get_num_threads()  # takes over the process's number, which would otherwise happen later and undo the next line
+    torch.set_num_threads(1)
+
+
+def _read_columns(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """(D, v) columns of a (D, p) matrix of any strides."""
+    if matrix.stride(0) < matrix.stride(1):  # pixels are rows in memory: whole rows are read
+        return matrix.T.index_select(0, columns).T
+    return matrix.index_select(1, columns)
+
+
+def _write_columns(matrix: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
+    """Set columns of a (D, p) matrix of any strides to values (D, v), and the others to zero."""
+    if len(columns) == matrix.shape[1]:
+        matrix.copy_(values)
+    else:
+        matrix.zero_().scatter_(1, columns.expand(len(matrix), -1), values)

@@ -1,0 +1,86 @@
+"""Nearest classes of a tile of pixels, compiled: sorted with their distances, or the single best one.
+
+Shapes: n pixels of a tile, D embedding size, K neighbours.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from seg.kernels_numba_block import Block, ClassTable, fill, squared_distance
+from seg.kernels_numba_compile import Kinds, compiled
+from seg.kernels_numba_search import set_doubtful_aside, shortlist
+
+
+@cache
+def nearest_kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
+    """`_nearest` for float32 or float64."""
+    kinds = Kinds(dtype)
+    return compiled(_nearest, types.void, kinds.matrix, kinds.table, kinds.block, kinds.indices, kinds.index_rows, kinds.rows)
+
+
+@cache
+def best_kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
+    """`_best` for float32 or float64."""
+    kinds = Kinds(dtype)
+    return compiled(_best, types.void, kinds.matrix, kinds.table, kinds.block, kinds.indices, kinds.indices)
+
+
+def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarray, ids: np.ndarray, distances: np.ndarray) -> None:
+    """The nearest classes by distances from differences, the lower id first among equals.
+
+    Args:
+        pixels: (D, n).
+        block: with K slots.
+        places: at least (n,) scratch.
+        ids: (n, K), written.
+        distances: (n, K) squared, written.
+    """
+    num_slots, size, num_pixels = ids.shape[1], block.place.size, len(ids)
+    for pixel in range(num_pixels):
+        places[pixel] = pixel
+    for direct in (False, True):  # first all pixels the fast way, then those it left in doubt
+        num_doubtful = 0
+        for first in range(0, num_pixels, size):
+            fill(block, table, pixels, places[first : min(first + size, num_pixels)])
+            shortlist(block, table, num_slots, direct)
+            if not direct:
+                num_doubtful = set_doubtful_aside(block, num_slots, places, num_doubtful)
+            _sort(block, table, num_slots, ids, distances)
+        num_pixels = num_doubtful
+
+
+def _best(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarray, ids: np.ndarray) -> None:
+    """Class of the highest score, the lowest id among equals. `pixels` (D, n), a block with one slot, `places` (n,) scratch, `ids` (n,)."""
+    size = block.place.size
+    for pixel in range(len(ids)):
+        places[pixel] = pixel
+    for first in range(0, len(ids), size):
+        last = min(first + size, len(ids))
+        fill(block, table, pixels, places[first:last])
+        shortlist(block, table, 1, False)
+        for lane in range(last - first):
+            ids[first + lane] = block.ids[lane]
+
+
+@njit
+def _sort(block: Block, table: ClassTable, num_slots: int, ids: np.ndarray, distances: np.ndarray) -> None:
+    """Write the neighbours of a block's pixels in their order. The slots are nearly in order: what is moved moves a step or two."""
+    size = block.place.size
+    for lane in range(size):
+        pixel = block.place[lane]
+        if pixel < 0:
+            continue
+        for slot in range(num_slots):
+            number = block.ids[slot * size + lane]
+            distance = squared_distance(block, table, lane, number)
+            place = slot
+            while place > 0 and (
+                distances[pixel, place - 1] > distance or (distances[pixel, place - 1] == distance and ids[pixel, place - 1] > number)
+            ):
+                ids[pixel, place], distances[pixel, place] = ids[pixel, place - 1], distances[pixel, place - 1]
+                place -= 1
+            ids[pixel, place], distances[pixel, place] = number, distance

@@ -1,0 +1,132 @@
+"""The nearest classes of a block of pixels, compiled: one pixel per lane. Shapes and layout as in `seg.kernels_numba_block`."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from seg.kernels_numba_block import CLASSES_AT_ONCE, Block, ClassTable
+from seg.kernels_numba_lanes import any_lane, larger, load, lowest_bit, select, smaller, spread, square_root, store
+
+
+@njit
+def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> None:
+    """Fill the block's slots with the classes of highest score, the lower id first among equals.
+
+    The score is x·μ − |μ|²/2, or −|x − μ|² where `direct` is wanted: slower, without the rounding error of the first form.
+    """
+    size = block.place.size
+    half = size // 2
+    _reset(block, table, num_slots)
+    for first in range(0, table.num_classes, CLASSES_AT_ONCE):
+        last_slot = (num_slots - 1) * size
+        hits = _score_by_differences(block, table, first) if direct else _score_by_products(block, table, first, last_slot)
+        while hits:
+            i = lowest_bit(hits)
+            hits &= hits - 1
+            _insert(block, load(block.scratch, i * half), first + i // 2, num_slots, (i & 1) * half)
+
+
+@njit(forceinline=True)
+def set_doubtful_aside(block: Block, num_slots: int, places: np.ndarray, count: int) -> int:
+    """Take the pixels out of the block whose last neighbour may be the wrong one; append them to `places` and count them."""
+    size = block.place.size
+    for lane in range(size):
+        gap = block.scores[(num_slots - 1) * size + lane] - block.runner_up[lane]
+        if block.place[lane] >= 0 and not gap > block.margin[lane]:
+            places[count] = block.place[lane]
+            block.place[lane] = -1
+            count += 1
+    return count
+
+
+@njit(forceinline=True)
+def _reset(block: Block, table: ClassTable, num_slots: int) -> None:
+    size = block.place.size
+    block.scores[: num_slots * size] = -np.inf
+    block.ids[: num_slots * size] = 0
+    block.runner_up[:] = -np.inf
+    for lane in range(0, size, size // 2):
+        squares = spread(table.rows, 0)
+        for d in range(table.dim):
+            x = load(block.columns, d * size + lane)
+            squares = squares + x * x
+        reach = square_root(squares) + spread(table.rows, table.reach)
+        store(block.margin, lane, spread(table.rows, table.rounding) * reach * reach)
+
+
+@njit(forceinline=True)
+def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: int) -> int:
+    """Scores of a few classes. Bit 2i: class i may enter the shortlist of a pixel of the first vector; bit 2i + 1: of the second."""
+    columns, rows, scratch = block.columns, table.rows, block.scratch
+    size, step = block.place.size, table.padded_dim
+    half, at = size // 2, first * step
+    a0, a1 = spread(rows, table.bias[first]), spread(rows, table.bias[first + 1])
+    a2, a3 = spread(rows, table.bias[first + 2]), spread(rows, table.bias[first + 3])
+    b0, b1, b2, b3 = a0, a1, a2, a3
+    for d in range(table.dim):
+        a, b = load(columns, d * size), load(columns, d * size + half)
+        m0, m1 = spread(rows, rows[at + d]), spread(rows, rows[at + step + d])
+        m2, m3 = spread(rows, rows[at + 2 * step + d]), spread(rows, rows[at + 3 * step + d])
+        a0, a1, a2, a3 = a * m0 + a0, a * m1 + a1, a * m2 + a2, a * m3 + a3
+        b0, b1, b2, b3 = b * m0 + b0, b * m1 + b1, b * m2 + b2, b * m3 + b3
+    a = load(block.scores, last_slot) - load(block.margin, 0)
+    b = load(block.scores, last_slot + half) - load(block.margin, half)
+    if not (any_lane(larger(larger(a0, a1), larger(a2, a3)) > a) or any_lane(larger(larger(b0, b1), larger(b2, b3)) > b)):
+        return 0
+    store(scratch, 0, a0)
+    store(scratch, half, b0)
+    store(scratch, size, a1)
+    store(scratch, size + half, b1)
+    store(scratch, 2 * size, a2)
+    store(scratch, 2 * size + half, b2)
+    store(scratch, 3 * size, a3)
+    store(scratch, 3 * size + half, b3)
+    return (
+        any_lane(a0 > a)
+        | any_lane(b0 > b) << 1
+        | any_lane(a1 > a) << 2
+        | any_lane(b1 > b) << 3
+        | any_lane(a2 > a) << 4
+        | any_lane(b2 > b) << 5
+        | any_lane(a3 > a) << 6
+        | any_lane(b3 > b) << 7
+    )
+
+
+@njit(forceinline=True)
+def _score_by_differences(block: Block, table: ClassTable, first: int) -> int:
+    columns, rows = block.columns, table.rows
+    size = block.place.size
+    count = min(CLASSES_AT_ONCE, table.num_classes - first)
+    for i in range(count):
+        at = (first + i) * table.padded_dim
+        for lane in range(0, size, size // 2):
+            score = spread(rows, 0)
+            for d in range(table.dim):
+                offset = load(columns, d * size + lane) - spread(rows, rows[at + d])
+                score = score - offset * offset
+            store(block.scratch, i * size + lane, score)
+    return (1 << 2 * count) - 1
+
+
+@njit(forceinline=True)
+def _insert(block: Block, score: Any, number: int, num_slots: int, lane: int) -> None:
+    """Put a class into the sorted slots of the pixels of a vector where it belongs: after the equal ones."""
+    scores, ids = block.scores, block.ids
+    size = block.place.size
+    last = (num_slots - 1) * size + lane
+    current = load(scores, last)
+    enters = score > current
+    store(block.runner_up, lane, larger(load(block.runner_up, lane), smaller(score, current)))
+    if not any_lane(enters):
+        return
+    current_id, new_id = load(ids, last), spread(ids, number)
+    for slot in range(last, lane, -size):
+        above, above_id = load(scores, slot - size), load(ids, slot - size)
+        passes = score > above  # then this slot gets what was above it
+        store(scores, slot, select(passes, above, select(enters, score, current)))
+        store(ids, slot, select(passes, above_id, select(enters, new_id, current_id)))
+        current, current_id, enters = above, above_id, passes
+    store(scores, lane, select(enters, score, current))
+    store(ids, lane, select(enters, new_id, current_id))

@@ -1,0 +1,74 @@
+"""The embedding loss over the nearest classes on the CPU, compiled: search, loss and gradients in one pass over blocks of pixels.
+
+Shapes: N images, S pixels of an image, C classes, D embedding size, E = D padded to whole vectors, K neighbours.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from seg.chunks import Chunk, chunks_of, share_chunks
+from seg.losses_chunked import chunked_loss
+from seg.neighbours import computation_dtype
+from seg.neighbours_numba import TILE_PIXELS, require_numba
+from seg.objective import LossAndGradients, Objective
+
+
+def numba_loss(
+    pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
+) -> LossAndGradients:
+    """An `Implementation`, see there. The loss over all classes is `chunked_loss`.
+
+    The neighbours are found as in `nearest_classes` with the backend "numba". Memory: a copy of the classes, and for each thread the
+    class gradient (twice, unless there are more classes than pixels in a tile).
+    """
+    require_numba(pixels.device)
+    if objective.num_neighbours is None:
+        return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+    from seg.kernels_numba_block import class_table, new_block
+    from seg.kernels_numba_loss import neighbour_loss_kernel
+
+    dtype, num_neighbours = computation_dtype(pixels, class_embeddings), objective.num_neighbours
+    pixels, classes = pixels.detach(), class_embeddings.detach().to(dtype)
+    table = class_table(classes.numpy())
+    kernel = neighbour_loss_kernel(table.rows.dtype)
+    pixel_gradient = torch.zeros_like(pixels, dtype=dtype) if wants_gradients else None
+    nothing = np.empty((0, 0), table.rows.dtype)
+
+    def work(chunks: Sequence[Chunk]) -> tuple[float, np.ndarray]:
+        block, places = new_block(table, num_neighbours), np.empty(TILE_PIXELS, np.int64)
+        weights = np.empty((num_neighbours + 1) * block.place.size, table.rows.dtype)
+        loss, class_gradient = 0.0, np.zeros(table.rows.size if wants_gradients else 0, table.rows.dtype)
+        # a sum per tile, then a sum of sums: one running float32 sum over all pixels would lose digits
+        tile_gradient = np.zeros_like(class_gradient) if len(classes) <= TILE_PIXELS else class_gradient
+        for image, start, stop in chunks:
+            loss += kernel(
+                pixels[image, :, start:stop].to(dtype).numpy(),
+                labels[image, start:stop].long().numpy(),
+                objective.ignore_index,
+                table,
+                objective.distance == "plain",
+                objective.sharpness,
+                1 / objective.num_valid if wants_gradients else 0.0,
+                block,
+                places,
+                weights,
+                nothing if pixel_gradient is None else pixel_gradient[image, :, start:stop].numpy(),
+                tile_gradient,
+            )
+            if tile_gradient is not class_gradient:
+                class_gradient += tile_gradient
+                tile_gradient.fill(0)
+        return loss, class_gradient
+
+    (loss, class_gradient), *others = share_chunks(work, chunks_of(labels, TILE_PIXELS), pixels.device)
+    for more_loss, more_gradient in others:
+        loss += more_loss
+        class_gradient += more_gradient
+    # a class that is not a number is nobody's neighbour; the loss has to tell all the same
+    mean = classes.new_tensor(loss / objective.num_valid + 0 * table.reach)
+    if pixel_gradient is None:
+        return LossAndGradients(mean)
+    rows = class_gradient.reshape(-1, table.padded_dim)[: len(classes), : classes.shape[1]]
+    return LossAndGradients(mean, (pixel_gradient, torch.from_numpy(rows.copy())))

@@ -1,0 +1,104 @@
+"""Results as a table, for the terminal and as Markdown."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.benchmark.contest import Result
+from shared.benchmark.memory import MIB
+
+
+class Table(NamedTuple):
+    """Column titles, and the cells of every row as text; the first and the last column are words, the others numbers."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def result_table(results: Sequence[Result], baselines: Sequence[str]) -> Table:
+    """The results of one case.
+
+    Args:
+        baselines: how the contestants begin that the others are compared with. Their columns say how many times faster than it a
+            contestant is and, after the stroke, with how many times less memory.
+    """
+    full = any(result.full_peak != result.peak for result in results)
+    predicted = any(result.predicted_peak is not None for result in results)
+    errors = list(dict.fromkeys(name for result in results for name in result.errors))
+    columns = ["", "ms", "±", "CPU ms", "MiB"]
+    columns += ["MiB, all pixels"] * full + ["MiB predicted"] * predicted + ["floor ms", "of floor"]
+    columns += [f"× {name}" for name in baselines] + [f"{name} error" for name in errors] + ["note"]
+    rows = []
+    for result in results:
+        timing = result.timing
+        row = [result.contestant]
+        row += [number(timing.seconds, 1e3), percent(timing.spread), number(timing.cpu_seconds, 1e3)] if timing else ["", "", ""]
+        row += [number(result.peak, 1 / MIB)] + [number(result.full_peak, 1 / MIB)] * full
+        row += [_prediction(result)] * predicted + [number(result.floor, 1e3), percent(result.share_of_floor)]
+        row += [_comparison(result, baseline_of(results, name)) for name in baselines]
+        row += [f"{result.errors[name]:.0e}" if name in result.errors else "" for name in errors] + [result.note]
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def baseline_of(results: Sequence[Result], name: str) -> Result | None:
+    """The first result whose contestant begins with `name`."""
+    return next((result for result in results if result.contestant.startswith(name)), None)
+
+
+def times_faster(result: Result | None, base: Result | None) -> float | None:
+    """Time of the baseline over the result's, where both were measured."""
+    return ratio(base.timing.seconds, result.timing.seconds) if result and base and result.timing and base.timing else None
+
+
+def times_leaner(result: Result | None, base: Result | None) -> float | None:
+    """Peak of the baseline, predicted where it could not be run, over the result's."""
+    return ratio(base.peak or base.predicted_peak, result.peak) if result and base else None
+
+
+def _prediction(result: Result) -> str:
+    """Such as "425 (-3 %)": MiB, and how far that is from the measured peak."""
+    if result.predicted_peak is None:
+        return ""
+    error = f" ({result.predicted_peak / result.peak - 1:+.0%})".replace("%", " %") if result.peak else ""
+    return number(result.predicted_peak, 1 / MIB) + error
+
+
+def _comparison(result: Result, base: Result | None) -> str:
+    """Such as "3.8 / 19": times faster and times leaner than the baseline."""
+    faster, leaner = times_faster(result, base), times_leaner(result, base)
+    return "" if faster is None and leaner is None else f"{number(faster) or '–'} / {number(leaner) or '–'}"
+
+
+def ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """Their quotient, where both are known and above zero."""
+    return numerator / denominator if numerator and denominator else None
+
+
+def number(value: float | None, factor: float = 1.0) -> str:
+    """Three digits that count, such as 0.0123, 1.23, 123 or 12,300; empty for None."""
+    if value is None:
+        return ""
+    value *= factor
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; empty for None."""
+    return "" if share is None else f"{number(share, 100)} %"
+
+
+def to_text(table: Table) -> str:
+    """Aligned columns."""
+    widths = [max(map(len, column)) for column in zip(table.columns, *table.rows)]
+
+    def line(row: list[str]) -> str:
+        numbers = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1])]
+        return "  ".join([row[0].ljust(widths[0]), *numbers, row[-1]]).rstrip()
+
+    return "\n".join(map(line, (table.columns, *table.rows)))
+
+
+def to_markdown(table: Table) -> str:
+    """A table as repository browsers show it."""
+    rule = [":---", *["---:"] * (len(table.columns) - 2), ":---"]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (table.columns, rule, *table.rows))

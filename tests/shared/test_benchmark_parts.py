@@ -1,0 +1,264 @@
+"""Timing, memory, child processes, floors, goals and tables of the benchmarks."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.benchmark.ceilings import Ceilings, Work, measure_ceilings
+from shared.benchmark.contest import Contestant, Footprint, Limits, Result, run_contest
+from shared.benchmark.goals import Goal, goal_table
+from shared.benchmark.isolation import Failed, run_in_child
+from shared.benchmark.memory import MIB
+from shared.benchmark.plots import Curve, save_curves
+from shared.benchmark.table import number, percent, result_table, to_markdown, to_text
+from shared.benchmark.timing import Timing, disturbance, time_interleaved
+
+CPU = torch.device("cpu")
+CEILINGS = Ceilings(copy=10e9, matrix=100e9, exponential=1e9)
+LIMITS = Limits(repeats=2, seconds=1.0, memory=100 * MIB, timeout=10.0)
+CHILD = """
+from shared.benchmark.isolation import answer_parent
+from shared.benchmark.memory import limit_memory, peak_above
+import torch
+
+def perform(task):
+    if task["limit"]:
+        limit_memory(task["limit"], torch.device("cpu"))
+    torch.ones(1000)
+    return {"peak": peak_above(lambda: torch.ones(task["bytes"] // 4), torch.device("cpu"))}
+
+answer_parent(perform)
+"""
+
+
+@pytest.fixture
+def child_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a program that a child process can run, and gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source: str) -> str:
+        (tmp_path / "child_program.py").write_text(source)
+        return "child_program"
+
+    return write
+
+
+def result(contestant: str, **fields) -> Result:
+    return Result("losses", {"classes": 19, "pixels": 100}, contestant, **fields)
+
+
+# --- Timing -----------------------------------------------------------------------------------------------------------------
+
+
+def test_slow_calls_take_longer_than_fast_ones() -> None:
+    found = time_interleaved({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, repeats=5, seconds=1.0, device=CPU)
+    slow, fast = found["slow"], found["fast"]
+    assert isinstance(slow, Timing) and isinstance(fast, Timing)
+    assert slow.samples == fast.samples == 5
+    assert slow.seconds >= 0.02 > fast.seconds
+    assert slow.cpu_seconds < 0.02, "sleeping takes no processor time"
+
+
+def test_calls_take_turns_and_slow_ones_have_fewer_samples() -> None:
+    order = []
+
+    def call(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    calls = {"a": lambda: call("a", 0.0), "b": lambda: call("b", 0.04), "c": lambda: call("c", 0.2)}
+    found = time_interleaved(calls, repeats=4, seconds=0.1, device=CPU)
+    assert order[:5] == ["a", "b", "c", "a", "b"]
+    assert (order.count("a"), order.count("c")) == (5, 1)
+    assert 2 <= order.count("b") <= 3
+    assert isinstance(found["c"], Timing) and found["c"].seconds >= 0.2, "the first sample of a slow call counts"
+
+
+def test_a_failing_call_leaves_the_others_alone() -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    found = time_interleaved({"bad": fail, "good": lambda: None}, repeats=2, seconds=1.0, device=CPU)
+    assert isinstance(found["bad"], ValueError)
+    assert isinstance(found["good"], Timing)
+
+
+def test_disturbance_is_a_share() -> None:
+    with disturbance() as others:
+        time.sleep(0.05)
+    assert others.share is None or 0 <= others.share <= 1
+
+
+# --- Memory and child processes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_peak_of_a_known_allocation(child_module) -> None:
+    answer = run_in_child(child_module(CHILD), {"bytes": 64 * MIB, "limit": None}, timeout=60)
+    assert 63 * MIB < answer["peak"] < 67 * MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_too_much_memory_is_a_reason(child_module) -> None:
+    with pytest.raises(Failed, match=r"^out of memory$"):
+        run_in_child(child_module(CHILD), {"bytes": 512 * MIB, "limit": 128 * MIB}, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"killed by signal 9 \(out of memory\?\)"),
+        ("import time; time.sleep(9)", "stopped after 1 s"),
+        ("raise SystemExit('something broke')", "ended with status 1: something broke"),
+    ],
+)
+def test_a_child_that_dies_is_a_reason(child_module, source: str, reason: str) -> None:
+    with pytest.raises(Failed, match=reason):
+        run_in_child(child_module(source), {}, timeout=1)
+
+
+# --- Floors -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (Work(bytes=20e9, flops=100e9, exponentials=0.5e9), (2.0, "bytes")),
+        (Work(bytes=1e9, flops=300e9, exponentials=2e9), (3.0, "matrix")),
+        (Work(bytes=1e9, flops=1e9, exponentials=4e9), (4.0, "exponential")),
+    ],
+)
+def test_the_floor_is_the_slowest_part(work: Work, expected: tuple[float, str]) -> None:
+    assert work.floor(CEILINGS) == expected
+
+
+def test_ceilings_are_positive_and_the_better_of_two_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
+    found = measure_ceilings(CPU)
+    assert min(found.copy, found.matrix, found.exponential) > 1e6
+    assert Ceilings(1, 5, 3).or_better(Ceilings(2, 4, 3)) == Ceilings(2, 5, 3)
+
+
+# --- Contest ----------------------------------------------------------------------------------------------------------------
+
+
+def contest(contestants: list[Contestant], footprint, full=None, growth: float = 1.0) -> dict[str, Result]:
+    results = run_contest(
+        "losses",
+        {"classes": 19},
+        contestants,
+        {contestant.name: contestant for contestant in contestants},
+        footprint=footprint,
+        full_footprint=full,
+        growth=growth,
+        ceilings=CEILINGS,
+        limits=LIMITS,
+        device=CPU,
+    )
+    return {result.contestant: result for result in results}
+
+
+def test_contestants_that_cannot_run_have_a_reason_and_the_others_figures() -> None:
+    def footprint(name: str) -> Footprint:
+        if name == "greedy":
+            raise Failed("out of memory")
+        return Footprint(peak=7 * MIB, seconds=0.1)
+
+    def idle():
+        return lambda: None
+
+    def failing():
+        raise ValueError("no such thing\nand a long story")
+
+    found = contest(
+        [
+            Contestant("good", idle, Work(1e9, 0), errors=lambda: {"loss": 1e-7}),
+            Contestant("elsewhere", idle, obstacle="runs on cuda only"),
+            Contestant("huge", idle, predict_peak=lambda: 2000 * MIB),
+            Contestant("greedy", idle),
+            Contestant("failing", lambda: failing),
+            Contestant("unprepared", failing),
+        ],
+        footprint,
+    )
+    assert {name: result.note for name, result in found.items()} == {
+        "good": "",
+        "elsewhere": "runs on cuda only",
+        "huge": "would need 2,000 MiB",
+        "greedy": "out of memory",
+        "failing": "ValueError: no such thing",
+        "unprepared": "ValueError: no such thing",
+    }
+    good = found["good"]
+    assert good.timing is not None and good.timing.samples == 2
+    assert (good.peak, good.full_peak, good.floor, good.floor_kind) == (7 * MIB, 7 * MIB, 0.1, "bytes")
+    assert good.errors == {"loss": 1e-7}
+    assert found["huge"].predicted_peak == 2000 * MIB
+
+
+@pytest.mark.parametrize(("seconds", "peak", "expected"), [(0.1, MIB, 3 * MIB), (9.0, MIB, None), (0.1, 60 * MIB, None)])
+def test_the_full_size_is_measured_where_it_is_affordable(seconds: float, peak: int, expected: int | None) -> None:
+    contestant = Contestant("a", lambda: lambda: None)
+    found = contest([contestant], lambda _: Footprint(peak, seconds), full=lambda _: Footprint(3 * MIB, 1.0), growth=2.0)
+    assert (found["a"].peak, found["a"].full_peak) == (peak, expected)
+
+
+def test_a_failure_at_the_full_size_does_not_cost_the_other_figures() -> None:
+    def fail(name: str) -> Footprint:
+        raise Failed("stopped after 10 s")
+
+    found = contest([Contestant("a", lambda: lambda: None)], lambda _: Footprint(MIB, 0.1), full=fail, growth=2.0)["a"]
+    assert (found.peak, found.full_peak, found.note) == (MIB, None, "all pixels: stopped after 10 s")
+    assert found.timing is not None
+
+
+# --- Tables, goals, plots ---------------------------------------------------------------------------------------------------
+
+
+def test_the_table_compares_with_the_baselines() -> None:
+    base = result("released way (FAISS)", timing=Timing(0.5, 0.1, 0.9, 5), peak=100 * MIB, full_peak=100 * MIB)
+    ours = result("exact (numba)", timing=Timing(0.05, 0.0, 0.1, 5), peak=20 * MIB, full_peak=20 * MIB, floor=0.02, errors={"loss": 3e-7})
+    skipped = result("dense softmax", predicted_peak=400 * MIB, note="would need 400 MiB")
+    table = result_table([base, ours, skipped], ["released way", "dense softmax"])
+    row = dict(zip(table.columns, table.rows[1]))
+    assert row["ms"] == "50" and row["MiB"] == "20" and row["of floor"] == "40 %" and row["loss error"] == "3e-07"
+    assert row["× released way"] == "10 / 5"
+    assert row["× dense softmax"] == "– / 20", "a baseline that could not be run counts with its prediction"
+    assert table.rows[2][-1] == "would need 400 MiB"
+    lines = to_text(table).splitlines()
+    assert len(lines) == 4 and lines[1].startswith("released way (FAISS)  ")
+    assert to_markdown(table).splitlines()[1].startswith("| :--- | ---: |")
+
+
+def test_a_prediction_shows_its_error() -> None:
+    measured = result("softmax", peak=100 * MIB, full_peak=100 * MIB, predicted_peak=95 * MIB)
+    table = result_table([measured], [])
+    assert dict(zip(table.columns, table.rows[0]))["MiB predicted"] == "95 (-5 %)"
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, ""), (0.01234, "0.0123"), (1.0, "1"), (99.94, "99.9"), (1234567.0, "1,234,567")])
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+    assert percent(None) == "" and percent(0.5) == "50 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "at_most", "verdict"),
+    [(None, False, "not measured"), (1.9, False, "missed"), (2.0, False, "met"), (5.0, False, "stretch met"), (1.0, True, "stretch met")],
+)
+def test_verdicts(value: float | None, at_most: bool, verdict: str) -> None:
+    must, stretch = (3, 2) if at_most else (2, 5)
+    goal = Goal("speed", value, must, stretch, at_most=at_most)
+    assert goal.verdict == verdict
+    assert len(goal_table([goal]).rows) == (value is not None)
+
+
+def test_curves_are_drawn_only_where_there_are_points(tmp_path: Path) -> None:
+    empty = Curve({}, {})
+    save_curves(tmp_path / "none.png", {"a": empty}, title="", x_label="", y_label="")
+    curves = {"a": empty, "b": Curve({19: 3.0}, {150: 9.0}), "c": Curve({}, {19: 2.0})}
+    save_curves(tmp_path / "some.png", curves, title="t", x_label="x", y_label="y")
+    assert [path.name for path in tmp_path.iterdir()] == ["some.png"]
+    assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
