@@ -5,10 +5,15 @@ from shared.data.spec import SegmentationDataset
 from shared.data.transforms import EvalResize, TrainCrop
 
 
-def train_transform(config: InputConfig, dataset: SegmentationDataset) -> TrainCrop:
-    """Resize, random scale, crop, flip and jitter; without a crop size the result has the size of the resized or stored picture."""
+def training_size(config: InputConfig, dataset: SegmentationDataset) -> tuple[int, int]:
+    """(height, width) of the training images: of the crop, or else of the resized or stored picture."""
     stored = dataset[0].label_map.shape
-    size = config.crop or config.resize or (stored[0], stored[1])
+    return config.crop or config.resize or (stored[0], stored[1])
+
+
+def train_transform(config: InputConfig, dataset: SegmentationDataset) -> TrainCrop:
+    """Resize, random scale, crop, flip and jitter."""
+    size = training_size(config, dataset)
     return TrainCrop(size, resize=config.resize, scale=config.scale, flip=config.flip, jitter=config.jitter)
 
 

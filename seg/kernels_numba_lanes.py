@@ -63,7 +63,7 @@ def _call_llvm(builder: ir.IRBuilder, name: str, lanes: Lanes, result: ir.Type, 
 
 
 @_operation
-def load(typing: Any, array: types.Array, start: types.Integer) -> tuple[Signature, Any]:
+def load(typing: Any, array: Any, start: types.Integer) -> tuple[Signature, Any]:
     """The vector that begins at element `start` of a contiguous 1-D array."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]) -> ir.Value:
@@ -73,7 +73,7 @@ def load(typing: Any, array: types.Array, start: types.Integer) -> tuple[Signatu
 
 
 @_operation
-def store(typing: Any, array: types.Array, start: types.Integer, vector: Lanes) -> tuple[Signature, Any]:
+def store(typing: Any, array: Any, start: types.Integer, vector: Lanes) -> tuple[Signature, Any]:
     """Write a vector to element `start` and the ones after it."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]) -> ir.Value:
@@ -84,7 +84,7 @@ def store(typing: Any, array: types.Array, start: types.Integer, vector: Lanes) 
 
 
 @_operation
-def spread(typing: Any, array: types.Array, value: types.Number) -> tuple[Signature, Any]:
+def spread(typing: Any, array: Any, value: types.Number) -> tuple[Signature, Any]:
     """The same number, in the type of an array's elements, in every lane."""
     kind = _lanes_of(array.dtype)
 

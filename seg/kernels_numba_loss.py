@@ -153,7 +153,7 @@ def _exp(like: np.ndarray, x: Any) -> Any:
     """eˣ for x ≤ 0, to the last bits; 0 where it would not be a normal number. `like` is any array of the same type."""
     exponent = nearest_integer(x * spread(like, 1 / math.log(2)))
     # ln 2 in two parts: the first has so few bits that its products with an exponent are exact
-    rest = x - exponent * spread(like, 0.693359375) - exponent * spread(like, math.log(2) - 0.693359375)
+    rest = x - exponent * spread(like, 0.693359375) - exponent * spread(like, -2.1219444005469058e-4)
     series = spread(like, INVERSE_FACTORIALS[0])
     for i in range(1, len(INVERSE_FACTORIALS)):
         series = series * rest + spread(like, INVERSE_FACTORIALS[i])

@@ -83,12 +83,12 @@ def memory_plan(config: SegConfig, num_classes: int, size: tuple[int, int], devi
     height, width = size
     batch_size = config.train.batch_size
     prediction = predict_peak(config, num_classes, batch_size=batch_size, height=height, width=width, device_type=device.type)
-    parts = ", ".join(f"{part} {_readable(size)}" for part, size in prediction.parts.items())
+    parts = ", ".join(f"{part} {_readable(alive)}" for part, alive in prediction.parts.items())
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         budgets = {f"the {_readable(free)} that are free on {device}": free}
     else:
-        budgets = {f"{size} GiB": size * GIB for size in _CARDS}
+        budgets = {f"{card} GiB": card * GIB for card in _CARDS}
     fits = ", ".join(f"{prediction.largest_batch(int((1 - _KEPT_FREE) * budget))} in {name}" for name, budget in budgets.items())
     return (
         f"memory: a step on {batch_size} images of {height}x{width} is predicted to need {_readable(prediction.peak)} ({parts})\n"

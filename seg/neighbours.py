@@ -16,8 +16,7 @@ from shared.errors import InputError
 
 SPARE_CANDIDATES = 2  # the shortlist is longer than k, so that rounding can rarely cost a pixel the slow search
 _TILE_ELEMENTS = {"cpu": 2**19.5, "cuda": 2.0**25}  # a tile of scores that stays in a CPU's cache; one that fills a GPU
-_GROUP, _CLASSES_FOR_GROUPS = 8, 4096  # a CPU selects faster from groups' maxima first where there are many classes
-_NEIGHBOURS_FOR_TORCH = 128  # more than that torch selects faster than the compiled search, which keeps them sorted
+MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster than the compiled search, which keeps them sorted
 
 Search = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """(pixels (P, D) of any floating dtype, P ≥ 1; classes (C, D) in the dtype of the computation; k) → what `nearest_classes` returns."""
@@ -146,30 +145,10 @@ def _expansion_error(pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tenso
 
 def torch_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
     """See `search_by_shortlist`: a product and a selection."""
-    num_classes = len(classes)
-    grouped = pixels.device.type == "cpu" and num_classes >= max(_CLASSES_FOR_GROUPS, 4 * _GROUP * size)
     bias = classes.square().sum(1) / -2
-    if grouped:  # whole groups only: classes that win nowhere fill the last one
-        missing = -num_classes % _GROUP
-        classes, bias = F.pad(classes, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=-torch.inf)
-    select = _select_by_groups if grouped else _select
     tiles = pixels.split(pixels_per_chunk(len(classes), pixels.device))
     with full_precision_matmul(pixels.device.type):
-        ids = torch.cat([select(torch.addmm(bias, tile, classes.T), size) for tile in tiles])
-    return ids.clamp_(max=num_classes - 1)  # an added class can only be chosen where a pixel is not a number
-
-
-def _select(scores: torch.Tensor, size: int) -> torch.Tensor:
-    return scores.topk(size, dim=1, sorted=False).indices
-
-
-def _select_by_groups(scores: torch.Tensor, size: int) -> torch.Tensor:
-    """The best `size` lie in the `size` groups with the largest maxima."""
-    in_groups = scores.unflatten(1, (-1, _GROUP))
-    groups = _select(in_groups.amax(2), size)
-    members = in_groups.gather(1, groups[..., None].expand(-1, -1, _GROUP)).flatten(1)
-    chosen = _select(members, size)
-    return groups.gather(1, chosen // _GROUP) * _GROUP + chosen % _GROUP
+        return torch.cat([torch.addmm(bias, tile, classes.T).topk(size, dim=1, sorted=False).indices for tile in tiles])
 
 
 def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
@@ -188,7 +167,7 @@ def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
 
 
 def _fastest_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    compiled = pixels.device.type == "cpu" and k <= _NEIGHBOURS_FOR_TORCH and not numba_obstacle()
+    compiled = pixels.device.type == "cpu" and k <= MOST_COMPILED_NEIGHBOURS and not numba_obstacle()
     return SEARCHES["numba" if compiled else "torch"](pixels, classes, k)
 
 

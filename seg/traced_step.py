@@ -137,23 +137,24 @@ def _loss(model: Segmenter, output: torch.Tensor, labels: torch.Tensor, config: 
 def _embedding_loss(
     config: LossConfig, device_type: str, pixels: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
+    return one_pass_loss(partial(_only_allocate, config, device_type), pixels, classes)
+
+
+def _only_allocate(config: LossConfig, device_type: str, inputs: tuple[torch.Tensor, ...], _: bool) -> LossAndGradients:
     """What every `Implementation` allocates: the gradients, and for a moment its chunks."""
-
-    def compute(inputs: tuple[torch.Tensor, ...], _: bool) -> LossAndGradients:
-        gradients = tuple(torch.empty_like(tensor, dtype=computation_dtype(*inputs)) for tensor in inputs)
-        torch.empty(_chunk_bytes(config, len(classes), pixels, device_type), dtype=torch.uint8)
-        return LossAndGradients(gradients[0].new_zeros(()), gradients)
-
-    return one_pass_loss(compute, pixels, classes)
+    pixels, classes = inputs
+    gradients = tuple(torch.empty_like(tensor, dtype=computation_dtype(*inputs)) for tensor in inputs)
+    torch.empty(_chunk_bytes(config, len(classes), pixels, device_type), dtype=torch.uint8)
+    return LossAndGradients(pixels.new_zeros(()), gradients)
 
 
 def _chunk_bytes(config: LossConfig, num_classes: int, pixels: torch.Tensor, device_type: str) -> int:
-    """Most bytes that an implementation of the loss holds at a time beside inputs and gradients; measured, rounded up."""
+    """Most bytes that an implementation of the loss holds at a time beside inputs and gradients, as measured."""
     if config.impl == "reference":
         candidates = 1 + (num_classes if config.candidates == "all" else config.num_neighbours)
         return 4 * candidates * pixels.nbytes
     if device_type == "cpu":
-        return 2**20 * max(12, 6 * torch.get_num_threads())
+        return 6 * 2**20 * torch.get_num_threads()
     return 2**28 if config.impl == "chunked" else 2**26
 
 

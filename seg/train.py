@@ -15,8 +15,9 @@ from seg.bands import loss_in_bands
 from seg.checkpoints import describe, export, load_segmenter, segmenter_from
 from seg.config import FREE_ON_RESUME, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
-from seg.inputs import eval_transform, train_transform
+from seg.inputs import eval_transform, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
+from seg.memory import memory_plan
 from seg.model import EmbeddingSegmenter
 from seg.monitoring import log_class_embeddings, log_predictions
 from seg.optimiser import build_optimiser, set_learning_rates
@@ -24,6 +25,7 @@ from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
+from shared.data.spec import SegmentationDataset
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import RunningMeans, begin_or_continue, choose_device, progress, require_finite, seed_step
@@ -82,7 +84,7 @@ def train(config: SegConfig) -> None:
     )
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:
-        _print_plan(config, run, model, len(train_set), len(val_set), device)
+        _print_plan(config, run, model, train_set, val_set, device)
         return
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
@@ -160,10 +162,18 @@ def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_im
         run.log(f"wrote {path}")
 
 
-def _print_plan(config: SegConfig, run: RunDirectory, model: Segmenter, train_size: int, val_size: int, device: torch.device) -> None:
+def _print_plan(
+    config: SegConfig,
+    run: RunDirectory,
+    model: Segmenter,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    device: torch.device,
+) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(to_yaml(to_dict(config)))
-    print(f"{train_size} training and {val_size} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
+    print(f"{len(train_set)} training and {len(val_set)} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
+    print(memory_plan(config, train_set.spec.num_classes, training_size(config.input, train_set), device))
 
 
 if __name__ == "__main__":

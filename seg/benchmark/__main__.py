@@ -8,11 +8,12 @@ from seg.benchmark.batches import batch_settings, batch_table, largest_batches
 from seg.benchmark.config import GIB, BenchmarkConfig, Planned, plan
 from seg.benchmark.goals import goals_of
 from seg.benchmark.groups import TITLES, contestants_of, footprint_in_child, set_threads
-from seg.benchmark.kernels import compiled_kernels
-from seg.benchmark.report import Benchmark, Section, kernel_table, write_report
+from seg.benchmark.kernels import compiled_kernels, kernel_table
+from seg.benchmark.report import Benchmark, Section, write_report
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table
+from shared.benchmark.isolation import Failed
 from shared.benchmark.memory import available_memory
 from shared.benchmark.table import to_text
 from shared.benchmark.timing import disturbance
@@ -59,9 +60,12 @@ def benchmark(config: BenchmarkConfig) -> None:
             found.batches += largest_batches(setting, config.card)
         run.log(f"\nLargest batch on {config.card:g} GiB, predicted (in brackets the memory with the paper's batch)")
         run.log(to_text(batch_table(found.batches)))
-    found.kernels = compiled_kernels() if "losses" in config.what else []
-    if found.kernels:
-        run.log(f"\nKernels compiled for sm_90\n{to_text(kernel_table(found.kernels))}")
+    if "losses" in config.what:
+        try:
+            found.kernels = compiled_kernels(config.dim)
+            run.log(f"\nKernels compiled for sm_90\n{to_text(kernel_table(found.kernels))}")
+        except Failed as error:
+            run.log(f"\nNo kernels compiled for sm_90: {error}")
 
     # --- Judge and write ------------------------------------------------------------------------------------------------
     found.goals = goals_of(found.results, device.type)

@@ -1,12 +1,28 @@
 """The Triton kernels as compiled for a GPU, which needs none."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from shared.benchmark.isolation import Failed, reason
+from shared.benchmark.table import Table, number
 
-def compiled_kernels() -> list[Any]:
-    """Registers, spills and instructions per pair of the kernels; nothing where Triton or the kernels are missing."""
+
+def compiled_kernels(dim: int) -> list[Any]:
+    """Registers, spills and instructions per pair of the kernels for float32 pixels of `dim` channels.
+
+    Raises:
+        Failed: with the reason, such as that Triton is not installed.
+    """
     try:
-        from seg.benchmark.static_kernels import compile_kernels
-    except ImportError:
-        return []
-    return list(compile_kernels())
+        from seg.benchmark.static_kernels import compile_kernels, kernel_cases
+
+        return list(compile_kernels(kernel_cases(dims=(dim,), dtypes=("float32",))))
+    except Exception as error:
+        raise Failed(reason(error)) from error
+
+
+def kernel_table(kernels: Sequence[Any]) -> Table:
+    """A row per kernel; the columns are the fields of its dataclass."""
+    rows = [[str(value) if isinstance(value, str) else number(value) for value in asdict(kernel).values()] for kernel in kernels]
+    return Table(list(asdict(kernels[0])), rows)

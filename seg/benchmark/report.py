@@ -8,6 +8,7 @@ from typing import Any
 
 from seg.benchmark.batches import FIGURE_1, LargestBatch, batch_table
 from seg.benchmark.groups import BASELINES, TITLES
+from seg.benchmark.kernels import kernel_table
 from seg.benchmark.losses import CHUNKED, DENSE, EXACT, NEIGHBOURS, RELEASED
 from seg.benchmark.training_step import VARIANTS
 from shared.benchmark.ceilings import Ceilings
@@ -96,12 +97,6 @@ class Benchmark:
         tables["Goals"] = goal_table(self.goals)
         blocks = [block for title, table in tables.items() if table and table.rows for block in (f"## {title}", to_markdown(table))]
         return blocks + [f"![]({name})" for name in plots]
-
-
-def kernel_table(kernels: Sequence[Any]) -> Table:
-    """A row per kernel; the columns are the fields of its dataclass."""
-    rows = [[str(value) if isinstance(value, str) else number(value) for value in asdict(kernel).values()] for kernel in kernels]
-    return Table(list(asdict(kernels[0])), rows)
 
 
 def write_report(benchmark: Benchmark, folder: Path) -> None:

@@ -78,8 +78,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
 
     def __call__(self) -> torch.Tensor:
-        outputs = self.model(self.images, upsample=self.rows is None)
-        loss = self.loss(outputs)
+        loss = self.loss(self.model(self.images, upsample=self.rows is None))  # as in seg.train, no name keeps the output
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -159,7 +159,13 @@ def _with_full_size(result: Result, found: Footprint, full_footprint: Callable[[
 def _with_timing(result: Result, contestant: Contestant, timing: Timing | Exception | None) -> Result:
     if isinstance(timing, Exception):
         return replace(result, note=reason(timing))
-    return replace(result, timing=timing, errors=contestant.errors() if timing and contestant.errors else {})
+    result = replace(result, timing=timing)
+    if timing is None or contestant.errors is None:
+        return result
+    try:
+        return replace(result, errors=contestant.errors())
+    except Exception as error:
+        return replace(result, note=f"errors not measured: {reason(error)}")
 
 
 def _require_possible(contestant: Contestant, predicted: int | None, limits: Limits) -> None:

@@ -23,6 +23,7 @@ from seg.benchmark.searches import cdist_search, matmul_search, search_contestan
 from seg.benchmark.softmax import chunked_softmax, dense_softmax
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
 from shared.benchmark.contest import Result
+from shared.benchmark.isolation import Failed
 from shared.benchmark.timing import Timing
 from shared.constants import IGNORE_INDEX
 
@@ -183,6 +184,11 @@ def test_largest_batches_of_a_small_network() -> None:
     assert "2 / 10" in batch_table(list(found.values())).rows[0]
 
 
+def compile_nothing(dim: int) -> list[Any]:
+    """Instead of the kernels, which take a while to compile and have tests of their own."""
+    raise Failed("not in this test")
+
+
 # --- The command ------------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +202,7 @@ def test_a_footprint_comes_from_a_child_process() -> None:
 
 def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "footprint_in_child", lambda case, name, **_: groups.footprint_here(case, name))
-    monkeypatch.setattr("seg.benchmark.kernels.compiled_kernels", list)
+    monkeypatch.setattr("seg.benchmark.kernels.compiled_kernels", compile_nothing)
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     what = "[losses,search,head]"
     outcome = invoke(
@@ -210,6 +216,7 @@ def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, m
     assert report["config"]["seed"] == 0 and report["environment"]["libraries"]["torch"] in torch.__version__
     for result in results:
         assert result["note"] or (result["timing"]["seconds"] > 0 and result["share_of_floor"] > 0), result
+    assert "No kernels compiled for sm_90: not in this test" in outcome.output
     page = (tmp_path / "run/benchmark.md").read_text()
     assert "| exact (chunked) |" in page and "![](memory.png)" in page
     assert (tmp_path / "run/time.png").read_bytes().startswith(b"\x89PNG")

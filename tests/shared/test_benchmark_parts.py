@@ -180,6 +180,7 @@ def test_contestants_that_cannot_run_have_a_reason_and_the_others_figures() -> N
             Contestant("greedy", idle),
             Contestant("failing", lambda: failing),
             Contestant("unprepared", failing),
+            Contestant("unchecked", idle, errors=failing),
         ],
         footprint,
     )
@@ -190,6 +191,7 @@ def test_contestants_that_cannot_run_have_a_reason_and_the_others_figures() -> N
         "greedy": "out of memory",
         "failing": "ValueError: no such thing",
         "unprepared": "ValueError: no such thing",
+        "unchecked": "errors not measured: ValueError: no such thing",
     }
     good = found["good"]
     assert good.timing is not None and good.timing.samples == 2

@@ -1,0 +1,189 @@
+"""The Triton kernels compiled for sm_90 (H100, H200), which needs no GPU: what a test holds, and what can be said of their speed without one.
+
+An instruction per pair of pixel and class costs pixels × classes / (132 · 128 · 1.755e9 per second) on an H200; so does, 8 times over, the one
+exponential per pair. The counts include what most tiles branch around: the target's mask and, where classes are selected, everything.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from seg.kernels_neighbours_triton import nearest_kernel, threshold_kernel
+from seg.kernels_triton import class_kernel, pixel_kernel
+from seg.launches_triton import Launch, class_launch, nearest_launch, padded_width, pixel_launch
+
+TARGET = GPUTarget("cuda", 90, 32)
+NUM_CLASSES = 1284  # for the choice of tiles: more change nothing
+_POINTERS = {
+    "float32": "vectors columns bias thresholds losses gradient other_sums shares peaks copies pulls weights_out",
+    "float16": "class_high class_low half_high half_low",
+    "bfloat16": "value_high value_low share_high share_low",
+}
+_TYPES = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
+_FLOATS = "pixel_unit logit_unit sharpness gradient_unit margin relative_margin"
+_ALIGNED = "num_classes column_step num_records record_step records_per_split"  # multiples of 16: Triton compiles for that at run time too
+_INT32 = "num_neighbours ignore_index"
+
+
+@dataclass(frozen=True)
+class KernelCase:
+    """A kernel and its variant.
+
+    Attributes:
+        name: what it does.
+        function: the Triton function.
+        launch: tile and warps.
+        dim: embedding size.
+        dtype: of the pixels.
+        constants: compile-time arguments besides the tile and the dimension.
+    """
+
+    name: str
+    function: Any
+    launch: Launch
+    dim: int
+    dtype: str
+    constants: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """What the compiler made of a kernel.
+
+    Attributes:
+        tile: pixels x classes.
+        warps: per program.
+        registers: per thread.
+        spilled_bytes: per thread.
+        shared_bytes: per program.
+        instructions_per_pair: of the loop over the tiles, per pixel and class.
+        instructions_per_round: of one more round of selection in a tile, per pixel and class; None where nothing is selected.
+    """
+
+    kernel: str
+    dim: int
+    dtype: str
+    tile: str
+    warps: int
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    instructions_per_pair: float
+    instructions_per_round: float | None
+
+
+def kernel_cases(dims: Iterable[int] = (12, 64), dtypes: Iterable[str] = ("float32", "bfloat16")) -> list[KernelCase]:
+    """All kernels, of both kinds of logits; the variants with gradients, the longest shortlist, K = 8."""
+    cases = []
+    for dim, dtype in product(dims, dtypes):
+        width = padded_width(dim)
+        for bounded in (True, False):
+            pixel, classes = pixel_launch(bounded, width, NUM_CLASSES), class_launch(bounded, width, NUM_CLASSES)
+            logits, kind = {"BOUNDED": bounded, "PLAIN": not bounded}, "" if bounded else ", by differences"
+            for select in (False, True):
+                which, variant = ("neighbours" if select else "exact") + kind, logits | {"SELECT": select}
+                cases.append(KernelCase(f"pixels, {which}", pixel_kernel, pixel, dim, dtype, variant | {"GRADIENT": True}))
+                if dtype == "float32":  # records do not depend on the dtype
+                    cases.append(KernelCase(f"classes, {which}", class_kernel, classes, dim, dtype, variant))
+            cases.append(KernelCase(f"threshold{kind}", threshold_kernel, pixel, dim, dtype, logits | {"SLOTS": 8}))
+        search = nearest_launch(NUM_CLASSES)
+        cases += [
+            KernelCase(f"nearest {count}", nearest_kernel, search, dim, dtype, {"COUNT": count, "SLOTS": slots})
+            for count, slots in ((1, 1), (10, 16), (34, 64))
+        ]
+    return cases
+
+
+def compile_kernels(cases: Iterable[KernelCase] | None = None) -> list[CompiledKernel]:
+    """Compile for sm_90, one to four seconds each unless they are in Triton's cache.
+
+    Args:
+        cases: by default those of `kernel_cases()`.
+    """
+    return [_compile(case) for case in (kernel_cases() if cases is None else cases)]
+
+
+def _compile(case: KernelCase) -> CompiledKernel:
+    launch = case.launch
+    constants = case.constants | {"DIM": case.dim, "DIM_PAD": padded_width(case.dim), "BLOCK_P": launch.block_p, "BLOCK_C": launch.block_c}
+    names = case.function.arg_names
+    signature = {name: "constexpr" if name in constants else _type_of(name, case.dtype) for name in names}
+    aligned = [i for i, name in enumerate(names) if signature[name].startswith("*") or name in _ALIGNED.split()]
+    source = ASTSource(
+        fn=case.function,
+        signature=signature,
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+    )
+    compiled = triton.compile(source, target=TARGET, options={"num_warps": launch.num_warps, "num_stages": launch.num_stages})
+    usage, instructions = _disassemble(compiled.asm["cubin"])
+    outer, inner = _loops(instructions)
+    per_thread = launch.block_p * launch.block_c / (32 * launch.num_warps)  # pairs
+    body, rounds = len(outer) - sum(map(len, inner)), None
+    for loop in inner:
+        if case.function in (threshold_kernel, nearest_kernel) and not any("FFMA" in line for line in loop):
+            rounds = len(loop) / per_thread
+        else:  # over the dimensions: each takes one fused multiplication and addition per pair
+            body += len(loop) * case.dim * per_thread / sum("FFMA" in line for line in loop)
+    return CompiledKernel(
+        kernel=case.name,
+        dim=case.dim,
+        dtype=case.dtype,
+        tile=f"{launch.block_p}x{launch.block_c}",
+        warps=launch.num_warps,
+        registers=usage["REG"],
+        spilled_bytes=usage["STACK"] + usage["LOCAL"],
+        shared_bytes=compiled.metadata.shared,
+        instructions_per_pair=body / per_thread,
+        instructions_per_round=rounds,
+    )
+
+
+def _type_of(name: str, pixel_dtype: str) -> str:
+    special = {"pixels": _TYPES[pixel_dtype], "labels": "*i64", "blocks": "*i64", "ids": "*i64", "targets": "*i32"}
+    if name in special:
+        return special[name]
+    for dtype, names in _POINTERS.items():
+        if name in names.split():
+            return _TYPES[dtype]
+    if name in _FLOATS.split():
+        return "fp32"
+    return "i32" if name in f"{_ALIGNED} {_INT32}".split() else "i64"  # counts of pixels and strides: the largest maps
+
+
+def _disassemble(binary: bytes) -> tuple[dict[str, int], list[tuple[int, str]]]:
+    """Resource usage, and (address, instruction) in their order."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(binary)
+        usage, code = (
+            subprocess.run([tool, option, path], capture_output=True, text=True, check=True).stdout for option in ("-res-usage", "-sass")
+        )
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    return found, [(int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", code)]
+
+
+def _loops(instructions: list[tuple[int, str]]) -> tuple[list[str], list[list[str]]]:
+    """The largest loop, and the largest ones inside it. A loop ends in a branch to an earlier place and does not leave the kernel."""
+    found = []
+    for end, text in instructions:
+        branch = re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text)
+        if branch and int(branch[1], 16) < end:
+            body = [line for address, line in instructions if int(branch[1], 16) <= address <= end]
+            if not any("EXIT" in line for line in body):
+                found.append((int(branch[1], 16), end, body))
+    found.sort(key=lambda loop: len(loop[2]), reverse=True)
+    start, end, outer = found[0]
+    inside = [loop for loop in found[1:] if start <= loop[0] and loop[1] <= end]
+    inner = [loop for loop in inside if not any(other is not loop and other[0] <= loop[0] and loop[1] <= other[1] for other in inside)]
+    return outer, [body for _, _, body in inner]
