@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def"
 """Triton kernels that find the nearest classes: as a threshold for the loss, or as ids.
 
 Shapes and tiles as in `seg.kernels_triton`; K neighbours. Both stream tiles of classes and take from each tile the best value of every
@@ -7,7 +8,7 @@ pixel, round by round, for as long as it beats the worst value that some pixel k
 import triton
 import triton.language as tl
 
-from seg.kernels_triton import distances, load_vectors, pixel_block, product, split_half
+from seg.kernels_common_triton import distances, load_vectors, pixel_block, product, split_half
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from seg.kernels_numba_lanes import lane_count, load, spread, total
+from seg.kernels_numba_lanes import lane_count, lanes_in, load, spread, total
 
 CLASSES_AT_ONCE = 4
 
@@ -74,9 +74,15 @@ def new_block(table: ClassTable, num_slots: int) -> Block:
 
 
 @njit(forceinline=True)
+def block_size(block: Block) -> int:
+    """B, as a constant of the machine code: loops in such steps need no division."""
+    return 2 * lanes_in(block.scores)
+
+
+@njit(forceinline=True)
 def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray) -> None:
     """Take up to B pixels, those of (D, n) at `places`."""
-    size = block.place.size
+    size = block_size(block)
     for lane in range(size):
         block.place[lane] = -1
     for lane in range(places.size):
@@ -92,7 +98,7 @@ def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray
 def squared_distance(block: Block, table: ClassTable, lane: int, number: int) -> Any:
     """|x − μ|² of a pixel of the block and a class."""
     squares = spread(table.rows, 0)
-    for d in range(0, table.padded_dim, block.place.size // 2):
+    for d in range(0, table.padded_dim, block_size(block) // 2):
         offset = load(block.rows, lane * table.padded_dim + d) - load(table.rows, number * table.padded_dim + d)
         squares = squares + offset * offset
     return total(squares)

@@ -63,6 +63,13 @@ def _call_llvm(builder: ir.IRBuilder, name: str, lanes: Lanes, result: ir.Type, 
 
 
 @_operation
+def lanes_in(typing: Any, array: Any) -> tuple[Signature, Any]:
+    """Numbers of an array's type in one vector: a constant of the machine code."""
+    count = _lanes_of(array.dtype).count
+    return types.intp(array), lambda context, builder, signature, values: context.get_constant(types.intp, count)
+
+
+@_operation
 def load(typing: Any, array: Any, start: types.Integer) -> tuple[Signature, Any]:
     """The vector that begins at element `start` of a contiguous 1-D array."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from seg.kernels_numba_block import Block, ClassTable, fill, squared_distance
+from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared_distance
 from seg.kernels_numba_compile import Kinds, compiled
 from seg.kernels_numba_lanes import larger, load, nearest_integer, power_of_two, select, spread, square_root, store
 from seg.kernels_numba_search import set_doubtful_aside, shortlist
@@ -58,7 +58,7 @@ def _neighbour_loss(
         pixel_gradient: (D, n), written at the valid pixels.
         class_gradient: (C, E) flat, added to.
     """
-    size = block.place.size
+    size = block_size(block)
     num_neighbours = weights.size // size - 1
     num_pixels = 0
     for pixel in range(labels.size):
@@ -84,7 +84,7 @@ def _neighbour_loss(
 @njit
 def _measure(block: Block, table: ClassTable, labels: np.ndarray, num_neighbours: int, weights: np.ndarray) -> None:
     """Squared distances to the target (row 0) and to the neighbours; infinite where a neighbour is the target, or a lane holds no pixel."""
-    size = block.place.size
+    size = block_size(block)
     for lane in range(size):
         place = block.place[lane]
         if place < 0:
@@ -107,7 +107,7 @@ def _softmax(block: Block, num_neighbours: int, plain: bool, sharpness: float, g
     The loss is log(1 + Σ exp gap) over the others. The target's 1 stays out of the sum, and its p − 1 is minus the sum of the other p:
     late in training both are far below the rounding error of 1.
     """
-    size = block.place.size
+    size = block_size(block)
     end = (num_neighbours + 1) * size
     highest, excess = block.margin, block.runner_up  # free by now
     zero, one, factor = spread(weights, 0), spread(weights, 1), spread(weights, sharpness)
@@ -170,7 +170,7 @@ def _propagate(
     pixel_gradient: np.ndarray,
     class_gradient: np.ndarray,
 ) -> None:
-    size, width = block.place.size, table.padded_dim
+    size, width = block_size(block), table.padded_dim
     for lane in range(size):
         place = block.place[lane]
         if place < 0:

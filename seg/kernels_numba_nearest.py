@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from seg.kernels_numba_block import Block, ClassTable, fill, squared_distance
+from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared_distance
 from seg.kernels_numba_compile import Kinds, compiled
 from seg.kernels_numba_search import set_doubtful_aside, shortlist
 
@@ -39,7 +39,7 @@ def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.nda
         ids: (n, K), written.
         distances: (n, K) squared, written.
     """
-    num_slots, size, num_pixels = ids.shape[1], block.place.size, len(ids)
+    num_slots, size, num_pixels = ids.shape[1], block_size(block), len(ids)
     for pixel in range(num_pixels):
         places[pixel] = pixel
     for direct in (False, True):  # first all pixels the fast way, then those it left in doubt
@@ -55,7 +55,7 @@ def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.nda
 
 def _best(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarray, ids: np.ndarray) -> None:
     """Class of the highest score, the lowest id among equals. `pixels` (D, n), a block with one slot, `places` (n,) scratch, `ids` (n,)."""
-    size = block.place.size
+    size = block_size(block)
     for pixel in range(len(ids)):
         places[pixel] = pixel
     for first in range(0, len(ids), size):
@@ -69,7 +69,7 @@ def _best(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarra
 @njit
 def _sort(block: Block, table: ClassTable, num_slots: int, ids: np.ndarray, distances: np.ndarray) -> None:
     """Write the neighbours of a block's pixels in their order. The slots are nearly in order: what is moved moves a step or two."""
-    size = block.place.size
+    size = block_size(block)
     for lane in range(size):
         pixel = block.place[lane]
         if pixel < 0:

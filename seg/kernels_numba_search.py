@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from seg.kernels_numba_block import CLASSES_AT_ONCE, Block, ClassTable
+from seg.kernels_numba_block import CLASSES_AT_ONCE, Block, ClassTable, block_size
 from seg.kernels_numba_lanes import any_lane, larger, load, lowest_bit, select, smaller, spread, square_root, store
 
 
@@ -15,7 +15,7 @@ def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> 
 
     The score is x·μ − |μ|²/2, or −|x − μ|² where `direct` is wanted: slower, without the rounding error of the first form.
     """
-    size = block.place.size
+    size = block_size(block)
     half = size // 2
     _reset(block, table, num_slots)
     for first in range(0, table.num_classes, CLASSES_AT_ONCE):
@@ -30,7 +30,7 @@ def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> 
 @njit(forceinline=True)
 def set_doubtful_aside(block: Block, num_slots: int, places: np.ndarray, count: int) -> int:
     """Take the pixels out of the block whose last neighbour may be the wrong one; append them to `places` and count them."""
-    size = block.place.size
+    size = block_size(block)
     for lane in range(size):
         gap = block.scores[(num_slots - 1) * size + lane] - block.runner_up[lane]
         if block.place[lane] >= 0 and not gap > block.margin[lane]:
@@ -42,7 +42,7 @@ def set_doubtful_aside(block: Block, num_slots: int, places: np.ndarray, count: 
 
 @njit(forceinline=True)
 def _reset(block: Block, table: ClassTable, num_slots: int) -> None:
-    size = block.place.size
+    size = block_size(block)
     block.scores[: num_slots * size] = -np.inf
     block.ids[: num_slots * size] = 0
     block.runner_up[:] = -np.inf
@@ -59,7 +59,7 @@ def _reset(block: Block, table: ClassTable, num_slots: int) -> None:
 def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: int) -> int:
     """Scores of a few classes. Bit 2i: class i may enter the shortlist of a pixel of the first vector; bit 2i + 1: of the second."""
     columns, rows, scratch = block.columns, table.rows, block.scratch
-    size, step = block.place.size, table.padded_dim
+    size, step = block_size(block), table.padded_dim
     half, at = size // 2, first * step
     a0, a1 = spread(rows, table.bias[first]), spread(rows, table.bias[first + 1])
     a2, a3 = spread(rows, table.bias[first + 2]), spread(rows, table.bias[first + 3])
@@ -97,7 +97,7 @@ def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: i
 @njit(forceinline=True)
 def _score_by_differences(block: Block, table: ClassTable, first: int) -> int:
     columns, rows = block.columns, table.rows
-    size = block.place.size
+    size = block_size(block)
     count = min(CLASSES_AT_ONCE, table.num_classes - first)
     for i in range(count):
         at = (first + i) * table.padded_dim
@@ -114,7 +114,7 @@ def _score_by_differences(block: Block, table: ClassTable, first: int) -> int:
 def _insert(block: Block, score: Any, number: int, num_slots: int, lane: int) -> None:
     """Put a class into the sorted slots of the pixels of a vector where it belongs: after the equal ones."""
     scores, ids = block.scores, block.ids
-    size = block.place.size
+    size = block_size(block)
     last = (num_slots - 1) * size + lane
     current = load(scores, last)
     enters = score > current

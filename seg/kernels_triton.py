@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def"
 """Triton kernels of the embedding loss: one for the pixels, one for the classes.
 
 Shapes: N images, S pixels of an image, C classes, D embedding size, R records; tiles of BLOCK_P pixels and BLOCK_C classes. Classes are
@@ -16,89 +17,9 @@ The target stays out of every sum: late in training all else is smaller than the
 import triton
 import triton.language as tl
 
+from seg.kernels_common_triton import distances, load_vectors, pixel_block, product, split_half, split_wide, stretched
+
 LOG_2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit
-def split_half(values):
-    """float32 → two float16 that add up to it, to 2⁻²² of 1 where |value| ≤ 1."""
-    high = values.to(tl.float16)
-    return high, (values - high.to(tl.float32)).to(tl.float16)
-
-
-@triton.jit
-def split_wide(values):
-    """float32 → two bfloat16 that add up to it, to 2⁻¹⁶ of it, in float32's whole range. The high one is cut: cheaper than rounding."""
-    high = (values.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)
-    return high.to(tl.bfloat16), (values - high).to(tl.bfloat16)
-
-
-INTERPRETED = tl.constexpr(not isinstance(split_wide, triton.runtime.JITFunction))
-
-
-@triton.jit
-def product(left_high, left_low, right_high, right_low):
-    """(A, D) by (D, B), each given in two parts; small terms first."""
-    if INTERPRETED:  # Triton's interpreter multiplies the bits of bfloat16 as integers
-        left_high, left_low = left_high.to(tl.float32), left_low.to(tl.float32)
-        right_high, right_low = right_high.to(tl.float32), right_low.to(tl.float32)
-    small = tl.dot(left_low, right_high)
-    small = tl.dot(left_high, right_low, small)
-    return tl.dot(left_high, right_high, small)
-
-
-@triton.jit
-def distances(left, left_step, right, right_step, PLAIN: tl.constexpr, DIM: tl.constexpr):
-    """(A, B) from differences; `left` (A,) and `right` (B,) point to the first coordinates, the next are a step further."""
-    total = tl.zeros([left.shape[0], right.shape[0]], tl.float32)
-    for dim in range(DIM):
-        ours = tl.load(left + dim * left_step).to(tl.float32)
-        theirs = tl.load(right + dim * right_step).to(tl.float32)
-        difference = ours[:, None] - theirs[None, :]
-        total += difference * difference
-    return tl.sqrt(total) if PLAIN else total
-
-
-@triton.jit
-def stretched(slopes, distance, PLAIN: tl.constexpr):
-    """Slope of the logit → factor of x − μ in the gradient, up to the host's factor 2 or 1; the plain distance has none at 0."""
-    if PLAIN:
-        slopes = tl.where(distance > 0, slopes / tl.where(distance > 0, distance, 1.0), slopes * distance)
-    return slopes
-
-
-@triton.jit
-def pixel_block(block, labels, label_image, label_pixel, num_pixels, blocks_per_image, ignore_index, BLOCK_P: tl.constexpr):
-    """Image (), pixels (BLOCK_P,), which of them count, and their targets (−1 where they do not)."""
-    image = block // blocks_per_image
-    pixel = (block % blocks_per_image) * BLOCK_P + tl.arange(0, BLOCK_P)
-    inside = pixel < num_pixels
-    label = tl.load(labels + image * label_image + pixel * label_pixel, mask=inside, other=0).to(tl.int64)
-    valid = inside & (label != ignore_index)
-    return image, pixel, valid, tl.where(valid, label, -1).to(tl.int32)
-
-
-@triton.jit
-def load_vectors(starts, step, valid, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
-    """(P, DIM_PAD) float32; zeros where a pixel is not valid and in the padding."""
-    dim = tl.arange(0, DIM_PAD).to(tl.int64)
-    mask = valid[:, None] & (dim < DIM)[None, :]
-    return tl.load(starts[:, None] + dim[None, :] * step, mask=mask, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def reach_kernel(
-    pixels, labels, reaches,
-    num_pixels, blocks_per_image, ignore_index, pixel_image, pixel_dim, pixel_pixel, label_image, label_pixel,
-    DIM: tl.constexpr, DIM_PAD: tl.constexpr, BLOCK_P: tl.constexpr,
-):  # fmt: skip
-    """Largest |x|² of each block's valid pixels: −1 where there is none, infinity where one is not a number."""
-    block = tl.program_id(0).to(tl.int64)
-    image, pixel, valid, _ = pixel_block(block, labels, label_image, label_pixel, num_pixels, blocks_per_image, ignore_index, BLOCK_P)
-    x = load_vectors(pixels + image * pixel_image + pixel * pixel_pixel, pixel_dim, valid, DIM, DIM_PAD)
-    squared = tl.sum(x * x, 1)
-    squared = tl.where(squared >= 0, squared, float("inf"))
-    tl.store(reaches + block, tl.max(tl.where(valid, squared, -1.0), 0))
 
 
 @triton.jit
@@ -194,10 +115,9 @@ def pixel_kernel(
     own_distance = tl.sum(offset * offset, 1)
     if PLAIN:
         own_distance = tl.sqrt(own_distance)
+    own_logit = -sharpness * own_distance
     if BOUNDED:
         own_logit = 2 * sharpness * tl.sum(x * own, 1) + tl.load(bias + target, mask=valid, other=0.0)
-    else:
-        own_logit = -sharpness * own_distance
     own_part = tl.exp2(own_logit - peak)
     total = others + own_part
     # log(1 + others / own part) = 2 artanh(others / (total + own part)), by its series where that argument is below 1/3
@@ -229,7 +149,7 @@ def pixel_kernel(
             tl.store(share_high + rows, high)
             tl.store(share_low + rows, low)
         else:
-            tl.store(peaks + record, peak)
+            tl.store(peaks + record, tl.where(valid, peak, 0.0))  # an ignored pixel may hold anything
             tl.store(copies + dim[None, :] * record_step + record[:, None], x)
 
 

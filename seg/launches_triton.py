@@ -15,15 +15,22 @@ PADDING_LOGIT = -3e38  # below every logit, and unlike infinity still a number w
 
 @dataclass(frozen=True)
 class Launch:
-    """Pixels and classes of a tile, warps, and stages of the pipeline that loads tiles ahead."""
+    """Pixels and classes of a tile, warps, stages of the pipeline that loads tiles ahead, and registers per thread (None: as the compiler
+    likes; it may then prefer spilling a few of them to running fewer programs at a time)."""
 
     block_p: int
     block_c: int
     num_warps: int
     num_stages: int = 2
+    max_registers: int | None = None
 
-    def options(self) -> dict[str, int]:
-        return {"BLOCK_P": self.block_p, "BLOCK_C": self.block_c, "num_warps": self.num_warps, "num_stages": self.num_stages}
+    def tile(self) -> dict[str, int]:
+        """Compile-time arguments of a kernel."""
+        return {"BLOCK_P": self.block_p, "BLOCK_C": self.block_c}
+
+    def options(self) -> dict[str, int | None]:
+        """Options of Triton's compiler."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": self.max_registers}
 
 
 def pixel_launch(bounded: bool, width: int, num_classes: int) -> Launch:
@@ -34,14 +41,14 @@ def pixel_launch(bounded: bool, width: int, num_classes: int) -> Launch:
     """
     block_p = 128 if width == 16 else 64
     if not bounded:
-        return Launch(block_p, 64 if width == 32 else 32, 16 if width == 16 else 8)
+        return Launch(block_p, 64 if width == 32 else 32, 8, max_registers=255)
     return Launch(block_p, min(64, class_block(num_classes)), 8 if width == 64 else 4)
 
 
 def class_launch(bounded: bool, width: int, num_classes: int) -> Launch:
     """For the class kernel. Classes are padded to a multiple of its block."""
     if not bounded:
-        return Launch(64 if width == 16 else 32, 64, 8)
+        return Launch(64 if width == 16 else 32, 64, 8, max_registers=255)
     return Launch(64, max(64, class_block(num_classes)) if width == 16 else 64, 4, 3)
 
 

@@ -13,14 +13,16 @@ from seg.chunks import Chunk, chunks_of, share_chunks
 from seg.losses_chunked import chunked_loss
 from seg.losses_numba import numba_loss
 from seg.losses_reference import reference_cross_entropy
+from seg.losses_triton import triton_loss
 from seg.neighbours import SEARCHES, computation_dtype, nearest_classes, pixels_per_chunk, require_neighbours
 from seg.neighbours_numba import numba_obstacle
 from seg.objective import Implementation, LossAndGradients, Objective
 from seg.one_pass import one_pass_loss
+from seg.triton_check import triton_agrees
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss}
+IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss, "triton": triton_loss}
 MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster
 LOSS_IMPLEMENTATIONS = ("auto", "reference", *IMPLEMENTATIONS)
 
@@ -54,8 +56,8 @@ def neighbour_cross_entropy(
         distance: "squared" or "plain".
         scale: > 0, for the plain distance.
         ignore_index: label of the pixels that are left out, before the search.
-        impl: "reference", "chunked", or "auto", the fastest there is.
-        search: backend of `seg.neighbours.nearest_classes`: "torch", "faiss" or "auto".
+        impl: "reference", "chunked" (plain torch), "numba" (CPU), "triton" (CUDA), or "auto", the fastest there is.
+        search: backend of `seg.neighbours.nearest_classes`, for the implementations that do not search themselves.
 
     Returns:
         scalar ≥ 0, float64 for float64 embeddings and else float32. Zero, with zero gradients, where no pixel is valid.
@@ -148,6 +150,8 @@ def fastest(device: torch.device, objective: Objective) -> str:
     compiled = objective.num_neighbours is not None and objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
     if device.type == "cpu" and compiled and not numba_obstacle():
         return "numba"
+    if device.type == "cuda" and triton_agrees(device, objective.num_neighbours is not None):
+        return "triton"
     return "chunked"
 
 

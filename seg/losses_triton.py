@@ -87,7 +87,7 @@ class _Evaluation:
 
     def _visit_reaches(self) -> None:
         """Find the blocks with a valid pixel, and the largest norms of a valid pixel and of a class (1 where that is 0)."""
-        from seg.kernels_triton import reach_kernel
+        from seg.kernels_common_triton import reach_kernel
 
         reaches = self.vectors.new_empty(len(self.pixels) * self.geometry["blocks_per_image"])
         reach_kernel[(len(reaches),)](
@@ -186,7 +186,7 @@ class _Evaluation:
         from seg.kernels_triton import pixel_kernel
 
         common = {
-            **self.geometry, **self.classes, **self.variant, **self.by_pixel.options(),
+            **self.geometry, **self.classes, **self.variant, **self.by_pixel.tile(), **self.by_pixel.options(),
             "pixels": self.pixels, "labels": self.labels, "blocks": blocks, "thresholds": limits,
             "num_classes": next_multiple(self.num_classes, self.by_pixel.block_c), "pixel_unit": self.pixel_unit,
         }  # fmt: skip
@@ -201,13 +201,15 @@ class _Evaluation:
         )  # fmt: skip
         return losses.sum(dtype=torch.float64)
 
-    def _visit_classes(self, num_records: int, limits: torch.Tensor, records: Arguments, pulls: torch.Tensor, weights: torch.Tensor) -> None:
+    def _visit_classes(
+        self, num_records: int, limits: torch.Tensor, records: Arguments, pulls: torch.Tensor, weights: torch.Tensor
+    ) -> None:
         """Add what some records give to the class sums (splits, C, D) and (splits, C)."""
         from seg.kernels_triton import class_kernel
 
         splits = len(pulls)
         class_kernel[(len(self.padded) // self.by_class.block_c, splits)](
-            **self.classes, **self.variant, **self.by_class.options(), **records,
+            **self.classes, **self.variant, **self.by_class.tile(), **self.by_class.options(), **records,
             thresholds=limits, pulls=pulls, weights_out=weights, num_classes=len(self.padded), num_records=num_records,
             records_per_split=next_multiple(-(-num_records // splits), self.by_class.block_p), SELECT=self.select,
         )  # fmt: skip
@@ -216,9 +218,8 @@ class _Evaluation:
         """The loss of pixels that the kernels left out; their gradients are added."""
         block, per_image = self.blocks[records // self.block_p], self.geometry["blocks_per_image"]
         image, pixel = block // per_image, block % per_image * self.block_p + records % self.block_p
-        loss, gradients = chunked_loss(
-            self.pixels[image, :, pixel].T[None], self.class_embeddings, self.labels[image, pixel][None], self.objective, self.wants_gradients
-        )
+        pixels, labels = self.pixels[image, :, pixel].T[None], self.labels[image, pixel][None]
+        loss, gradients = chunked_loss(pixels, self.class_embeddings, labels, self.objective, self.wants_gradients)
         if gradients:
             self.gradient[image, :, pixel] = gradients[0][0].T
             self.class_gradient += gradients[1]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.neighbours_numba import numba_best_classes, numba_obstacle, numba_search
+from seg.neighbours_triton import triton_shortlist
 from shared.errors import InputError
 
 SPARE_CANDIDATES = 2  # the shortlist is longer than k, so that rounding can rarely cost a pixel the slow search
@@ -36,7 +37,8 @@ def nearest_classes(
         pixel_embeddings: (P, D), of any norm; float64 is searched in float64, everything else in float32.
         class_embeddings: (C, D), of any norm.
         k: number of neighbours, 1 ≤ k ≤ C.
-        backend: "torch", "faiss" (on the GPU where FAISS has one, else on the CPU), "numba" (compiled, CPU), or "auto", the fastest.
+        backend: "torch", "faiss" (on the GPU where FAISS has one, else on the CPU), "numba" (compiled, CPU),
+            "triton" (CUDA), or "auto": "numba" on a CPU where it can be loaded, else "torch".
 
     Returns:
         ids (P, k) int64 and squared distances (P, k) ≥ 0, nearest first. Neither carries a gradient.
@@ -188,4 +190,5 @@ SEARCHES: dict[str, Search] = {
     "torch": partial(search_by_shortlist, torch_shortlist),
     "faiss": partial(search_by_shortlist, _faiss_shortlist),
     "numba": numba_search,
+    "triton": partial(search_by_shortlist, triton_shortlist),
 }

@@ -95,6 +95,6 @@ def _search(pixels: torch.Tensor, vectors: torch.Tensor, longest: torch.Tensor, 
         nearest_kernel[(num_images * blocks_per_image,)](
             pixels, tiles.high, tiles.low, padded_bias(bias, len(tiles.vectors)), ids,
             num_pixels, len(tiles.vectors), blocks_per_image, *pixels.stride(),
-            COUNT=count, SLOTS=next_power(count), DIM=dim, DIM_PAD=padded_width(dim), **launch.options(),
+            COUNT=count, SLOTS=next_power(count), DIM=dim, DIM_PAD=padded_width(dim), **launch.tile(), **launch.options(),
         )  # fmt: skip
     return ids

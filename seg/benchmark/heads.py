@@ -56,7 +56,7 @@ def training_contestants(case: Case) -> list[Contestant]:
     found = []
     for name, loss in losses.items():
         inputs = cache(partial(head_inputs, case, name == SOFTMAX))
-        peak = logits_bytes(case, 4 + 1 / 8) if name == SOFTMAX else None  # logits, softmax, their gradients; logits at stride 4, twice
+        peak = logits_bytes(case, 3 + 1 / 8) if name == SOFTMAX else None  # softmax, its gradient, that of the logits; twice at stride 4
         work = training_work(case, name)
         found.append(_contestant(name, train_at_once, loss, inputs, work, peak))
         found.append(_contestant(name + IN_BANDS, train_in_bands, loss, inputs, work))
@@ -98,9 +98,12 @@ def finish_of(inputs: HeadInputs) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def train_at_once(loss: Callable[..., torch.Tensor], inputs: HeadInputs) -> tuple[torch.Tensor, ...]:
-    """Loss and gradients through the full-resolution output."""
-    outputs = finish_of(inputs)(resize(F.conv2d(inputs.features, inputs.kernel), inputs.size))
-    return _with_gradients(loss(outputs, *inputs.classes, inputs.labels), inputs)
+    """Loss and gradients through the full-resolution output, which no name keeps beyond the loss."""
+
+    def outputs() -> torch.Tensor:
+        return finish_of(inputs)(resize(F.conv2d(inputs.features, inputs.kernel), inputs.size))
+
+    return _with_gradients(loss(outputs(), *inputs.classes, inputs.labels), inputs)
 
 
 def train_in_bands(loss: Callable[..., torch.Tensor], inputs: HeadInputs) -> tuple[torch.Tensor, ...]:

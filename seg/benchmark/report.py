@@ -9,7 +9,6 @@ from typing import Any
 from seg.benchmark.batches import FIGURE_1, LargestBatch, batch_table
 from seg.benchmark.groups import BASELINES, TITLES
 from seg.benchmark.kernels import kernel_table
-from seg.benchmark.losses import CHUNKED, DENSE, EXACT, NEIGHBOURS, RELEASED
 from seg.benchmark.training_step import VARIANTS
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
@@ -109,24 +108,29 @@ def write_report(benchmark: Benchmark, folder: Path) -> None:
 def save_plots(benchmark: Benchmark, folder: Path) -> list[str]:
     """Memory, time and largest batch against C; gives the names of the files."""
     losses = [result for result in benchmark.results if result.group == "losses"]
-    names = [name for name in dict.fromkeys(r.contestant for r in losses) if name.startswith((DENSE, CHUNKED, RELEASED, NEIGHBOURS, EXACT))]
-    labels = {"x_label": "classes"}
-    curves = {
-        "memory.png": {name: memory_curve([r for r in losses if r.contestant == name]) for name in names},
-        "time.png": {name: time_curve([r for r in losses if r.contestant == name]) for name in names},
-        "batch.png": {name: batch_curve([line for line in benchmark.batches if line.variant == name]) for name in VARIANTS},
+    by_name = {name: [r for r in losses if r.contestant == name] for name in dict.fromkeys(r.contestant for r in losses)}
+    plots = {
+        "memory.png": (
+            {name: memory_curve(results) for name, results in by_name.items()},
+            "Loss, forward and backward: memory above the inputs (hollow: predicted)",
+            "MiB",
+        ),
+        "time.png": (
+            {name: time_curve(results) for name, results in by_name.items()},
+            "Loss, forward and backward: time",
+            "nanoseconds per pixel",
+        ),
+        "batch.png": (
+            {name: batch_curve([line for line in benchmark.batches if line.variant == name]) for name in VARIANTS},
+            f"DeepLabV3+ ResNet50, 512×512: largest batch on {benchmark.config['card']:g} GiB (predicted)",
+            "images",
+        ),
     }
-    titles = {
-        "memory.png": ("Loss, forward and backward: memory above the inputs (hollow: predicted)", "MiB"),
-        "time.png": ("Loss, forward and backward: time", "nanoseconds per pixel"),
-        "batch.png": (f"DeepLabV3+ ResNet50, 512×512: largest batch on {benchmark.config['card']:g} GiB (predicted)", "images"),
-    }
-    written = []
-    for file, (title, y_label) in titles.items():
-        if any(curve.measured or curve.predicted for curve in curves[file].values()):
-            save_curves(folder / file, curves[file], title=title, y_label=y_label, **labels)
-            written.append(file)
-    return written
+    return [
+        file
+        for file, (curves, title, y_label) in plots.items()
+        if save_curves(folder / file, curves, title=title, x_label="classes", y_label=y_label)
+    ]
 
 
 def memory_curve(results: Sequence[Result]) -> Curve:

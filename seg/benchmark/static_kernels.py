@@ -1,7 +1,7 @@
-"""The Triton kernels compiled for sm_90 (H100, H200), which needs no GPU: what a test holds, and what can be said of their speed without one.
+"""The Triton kernels compiled for sm_90 (H100, H200), which needs no GPU: what can be said of their speed without one.
 
-An instruction per pair of pixel and class costs pixels × classes / (132 · 128 · 1.755e9 per second) on an H200; so does, 8 times over, the one
-exponential per pair. The counts include what most tiles branch around: the target's mask and, where classes are selected, everything.
+An instruction per pair of pixel and class takes at least pixels · classes / (132 · 128 · 1.755e9) seconds on an H200, and the one
+exponential per pair as long as eight. The counts include the mask of the target, which most tiles branch around.
 """
 
 import re
@@ -114,7 +114,7 @@ def compile_kernels(cases: Iterable[KernelCase] | None = None) -> list[CompiledK
 
 def _compile(case: KernelCase) -> CompiledKernel:
     launch = case.launch
-    constants = case.constants | {"DIM": case.dim, "DIM_PAD": padded_width(case.dim), "BLOCK_P": launch.block_p, "BLOCK_C": launch.block_c}
+    constants = case.constants | {"DIM": case.dim, "DIM_PAD": padded_width(case.dim)} | launch.tile()
     names = case.function.arg_names
     signature = {name: "constexpr" if name in constants else _type_of(name, case.dtype) for name in names}
     aligned = [i for i, name in enumerate(names) if signature[name].startswith("*") or name in _ALIGNED.split()]
@@ -124,11 +124,11 @@ def _compile(case: KernelCase) -> CompiledKernel:
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    compiled = triton.compile(source, target=TARGET, options={"num_warps": launch.num_warps, "num_stages": launch.num_stages})
+    compiled = triton.compile(source, target=TARGET, options=launch.options())
     usage, instructions = _disassemble(compiled.asm["cubin"])
     outer, inner = _loops(instructions)
     per_thread = launch.block_p * launch.block_c / (32 * launch.num_warps)  # pairs
-    body, rounds = len(outer) - sum(map(len, inner)), None
+    body, rounds = float(len(outer) - sum(map(len, inner))), None
     for loop in inner:
         if case.function in (threshold_kernel, nearest_kernel) and not any("FFMA" in line for line in loop):
             rounds = len(loop) / per_thread

@@ -148,7 +148,7 @@ def run_contest(
 
 def _with_full_size(result: Result, found: Footprint, full_footprint: Callable[[str], Footprint], growth: float, limits: Limits) -> Result:
     """The result with the peak at the size that was asked for, or with why it was left out."""
-    if found.seconds * growth > limits.timeout / 4 or (found.peak or 0) * growth > limits.memory:
+    if found.seconds * growth > limits.timeout / 2 or (found.peak or 0) * growth > limits.memory:
         return replace(result, full_peak=None)
     try:
         return replace(result, full_peak=full_footprint(result.contestant).peak)

@@ -13,17 +13,17 @@ COLOURS = ("#4477aa", "#d9a520", "#dd5566", "#2e9950", "#aa3377", "#44a9c4", "#8
 
 @dataclass(frozen=True)
 class Curve:
-    """Points by x; `predicted` ones were not measured and are hollow and dashed."""
+    """Points by x; `predicted` ones were not measured and are hollow and dotted."""
 
     measured: Mapping[float, float]
     predicted: Mapping[float, float]
 
 
-def save_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label: str, y_label: str) -> None:
-    """Write a PNG with one curve per name; nothing where there are no points."""
+def save_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label: str, y_label: str) -> bool:
+    """Write a PNG with one curve per name. Where there are no points, write nothing and return False."""
     drawn = {name: curve for name, curve in curves.items() if curve.measured or curve.predicted}
     if not drawn:
-        return
+        return False
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel=x_label, ylabel=y_label, xscale="log", yscale="log")
     for at, (name, curve) in enumerate(drawn.items()):
@@ -38,3 +38,4 @@ def save_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label:
     axes.legend(fontsize="small")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
+    return True

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,7 +26,7 @@ from shared.errors import InputError
 ROOT = Path(__file__).parent.parent.parent
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-of_kernels = pytest.mark.usefixtures() if INTERPRETED else pytest.mark.gpu
+of_kernels = pytest.mark.skipif(False, reason="") if INTERPRETED else pytest.mark.gpu
 on_gpu = pytest.mark.skipif(INTERPRETED, reason="at sizes that are too large for the interpreter")
 # Gradients come through products of bfloat16 in two parts; the interpreter cuts the second part where a GPU rounds it.
 SPLIT_ERROR = 6e-5 if INTERPRETED else 3e-5
@@ -58,7 +57,7 @@ def test_cpu_tensors_are_refused() -> None:
             call()
 
 
-def problem(num_classes: int, dim: int, shape: tuple[int, int] = (2, 150), *, unit: bool = True, seed: int = 0) -> list[torch.Tensor]:
+def problem(num_classes: int, dim: int, shape: tuple[int, int] = (2, 140), *, unit: bool = True, seed: int = 0) -> list[torch.Tensor]:
     """Pixels (N, D, S) near the embedding of their class, classes and labels; some are ignored. S is no multiple of a block."""
     generator = torch.Generator().manual_seed(seed)
     classes = torch.randn(num_classes, dim, generator=generator)
@@ -73,13 +72,17 @@ def problem(num_classes: int, dim: int, shape: tuple[int, int] = (2, 150), *, un
 def objective_of(
     labels: torch.Tensor, num_neighbours: int | None = None, distance: str = "squared", temperature: float = 0.05, ignore_index: int = -1
 ) -> Objective:
-    return Objective(num_neighbours, distance, 1 / temperature, ignore_index, int((labels != ignore_index).sum()))
+    return Objective(num_neighbours, distance, 1 / temperature, ignore_index, int((labels != ignore_index).sum()), "torch")
 
 
 def by_reference(pixels: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor, objective: Objective) -> LossAndGradients:
     pixels, classes = pixels.clone().requires_grad_(), classes.clone().requires_grad_()
     loss = reference_cross_entropy(pixels, classes, labels, objective)
     return LossAndGradients(loss.detach(), torch.autograd.grad(loss, (pixels, classes)))
+
+
+def flat(result: LossAndGradients) -> tuple[torch.Tensor, ...]:
+    return result.loss, *result.gradients
 
 
 def distance_to(result: torch.Tensor, truth: torch.Tensor) -> float:
@@ -91,7 +94,7 @@ def assert_equals_the_reference(pixels: torch.Tensor, classes: torch.Tensor, lab
     truth = by_reference(pixels.double(), classes.double(), labels, objective)
     plain = by_reference(pixels.float(), classes.float(), labels, objective)
     result = triton_loss(pixels, classes, labels, objective, True)
-    rounding = 1e-6 * max(1.0, objective.sharpness) * max(1.0, float(classes.float().square().sum(1).max()))
+    rounding = 1e-6 * max(1.0, objective.sharpness * float(classes.float().square().sum(1).max()))
     assert result.loss.dtype == torch.float32
     assert distance_to(result.loss, truth.loss) <= 2 * distance_to(plain.loss, truth.loss) + rounding * float(truth.loss)
     for ours, reference, exact in zip(result.gradients, plain.gradients, truth.gradients, strict=True):
@@ -116,8 +119,8 @@ def assert_equals_the_reference(pixels: torch.Tensor, classes: torch.Tensor, lab
         (20, 7, None, "squared", 1e-4, False),
         (20, 12, 1, "squared", 0.05, True),
         (150, 16, 8, "squared", 0.05, True),
-        (70, 64, 32, "squared", 0.5, True),
-        (40, 33, 3, "plain", 0.5, False),
+        (50, 64, 32, "squared", 0.5, True),
+        (20, 33, 3, "plain", 0.5, False),
         (30, 2, 29, "plain", 0.05, True),
         (70, 12, 5, "squared", 1e-4, True),
     ],
@@ -145,14 +148,7 @@ def test_ties_go_to_the_lowest_ids(num_neighbours: int, distance: str) -> None:
     pixels, classes, labels = problem(7, 5, (1, 60))
     classes = classes.repeat(3, 1)
     labels = torch.where(labels < 0, labels, labels + 7 * torch.arange(60, device=DEVICE).remainder(3))
-    objective = objective_of(labels, num_neighbours, distance)
-    result = triton_loss(pixels, classes, labels, objective, True)
-    for ours, exact in zip((result.loss, *result.gradients), flat(by_reference(pixels.double(), classes.double(), labels, objective))):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
-
-
-def flat(result: LossAndGradients) -> tuple[torch.Tensor, ...]:
-    return result.loss, *result.gradients
+    assert_equals_the_reference(pixels, classes, labels, objective_of(labels, num_neighbours, distance))
 
 
 @of_kernels
@@ -174,12 +170,12 @@ def test_late_in_training_the_loss_keeps_its_digits() -> None:
 
 @of_kernels
 @pytest.mark.parametrize("num_neighbours", [None, 2])
-@pytest.mark.parametrize("length", [0.0, 1e-20, 1e15])
+@pytest.mark.parametrize("length", [0.0, 1e-10, 1e15])
 def test_vectors_of_any_length(length: float, num_neighbours: int | None) -> None:
     """From all-zero vectors, where every class is tied, to squares near the end of the number range."""
     pixels, classes, labels = problem(9, 4, (1, 40))
     pixels, classes = length * pixels, length * classes
-    objective = objective_of(labels, num_neighbours, temperature=max(length, 1e-20) ** 2)
+    objective = objective_of(labels, num_neighbours, temperature=length**2 or 1.0)
     assert_equals_the_reference(pixels, classes, labels, objective)
 
 
@@ -218,9 +214,9 @@ def test_any_strides() -> None:
     """The gradient has the memory order of the pixels."""
     pixels, classes, labels = problem(12, 5)
     expected = triton_loss(pixels.contiguous(), classes, labels, objective_of(labels), True)
-    room = torch.full((2, 300, 9), torch.nan, device=DEVICE)
+    room = torch.full((2, 280, 9), torch.nan, device=DEVICE)
     room[:, ::2, 1:6] = pixels.transpose(1, 2)
-    wide = torch.zeros(150, 2, dtype=torch.int32, device=DEVICE)
+    wide = torch.zeros(140, 2, dtype=torch.int32, device=DEVICE)
     wide.T.copy_(labels)
     for view in (pixels, room[:, ::2, 1:6].transpose(1, 2), pixels.permute(2, 1, 0).contiguous().permute(2, 1, 0)):
         result = triton_loss(view, classes.T.contiguous().T, wide.T, objective_of(labels), True)
@@ -241,10 +237,10 @@ def test_without_gradients_the_loss_is_the_same(num_neighbours: int | None) -> N
 @of_kernels
 @pytest.mark.parametrize("num_neighbours", [None, 3])
 def test_several_chunks_equal_one(monkeypatch: pytest.MonkeyPatch, num_neighbours: int | None) -> None:
-    pixels, classes, labels = problem(12, 5, (2, 700))
+    pixels, classes, labels = problem(12, 5, (2, 200))
     objective = objective_of(labels, num_neighbours)
     expected = triton_loss(pixels, classes, labels, objective, True)
-    monkeypatch.setattr(losses_triton, "_RECORD_ELEMENTS", 16 * 128 * 2)
+    monkeypatch.setattr(losses_triton, "_RECORD_ELEMENTS", 16 * 128)
     for ours, in_one in zip(flat(triton_loss(pixels, classes, labels, objective, True)), flat(expected)):
         torch.testing.assert_close(ours, in_one, rtol=1e-5, atol=1e-7)
 
@@ -291,7 +287,7 @@ def test_the_best_class_of_maps() -> None:
     assert ids.dtype == torch.int64 and torch.equal(ids, (classes.double() @ pixels.double()).argmax(1))
     assert (ids == 3).any() and not (ids == 40).any()
     assert torch.equal(triton_best_classes(pixels.half(), classes.half()), (classes.half().double() @ pixels.half().double()).argmax(1))
-    assert triton_best_classes(pixels[:0], classes).shape == (0, 150)
+    assert triton_best_classes(pixels[:0], classes).shape == (0, 140)
 
 
 # ---------------------------------------------------------------- on a GPU, at sizes of use
@@ -304,7 +300,9 @@ def large_problem(num_classes: int, dim: int, num_pixels: int) -> list[torch.Ten
 @on_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("num_classes", "dim", "num_pixels"), [(19, 12, 100_001), (1284, 12, 20_000), (1284, 64, 4000), (10_000, 16, 2000)])
+@pytest.mark.parametrize(
+    ("num_classes", "dim", "num_pixels"), [(19, 12, 100_001), (1284, 12, 20_000), (1284, 64, 4000), (10_000, 16, 2000)]
+)
 @pytest.mark.parametrize("num_neighbours", [None, 8])
 def test_large_problems_equal_the_reference(
     num_neighbours: int | None, num_classes: int, dim: int, num_pixels: int, dtype: torch.dtype

@@ -141,6 +141,20 @@ def test_ceilings_are_positive_and_the_better_of_two_counts(monkeypatch: pytest.
     assert Ceilings(1, 5, 3).or_better(Ceilings(2, 4, 3)) == Ceilings(2, 5, 3)
 
 
+def test_the_exponential_kernel_keeps_its_numbers_in_registers() -> None:
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from shared.benchmark.exponentials_triton import _exponentials_kernel
+
+    types = {"pointer": "*fp32", "ROUNDS": "constexpr", "BLOCK": "constexpr"}
+    source = ASTSource(_exponentials_kernel, signature=types, constexprs={"ROUNDS": 256, "BLOCK": 1024})
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    assert compiled.count("ex2.approx") == 1024 // 128, "one per number of a thread and round"
+    assert ".local" not in compiled
+
+
 # --- Contest ----------------------------------------------------------------------------------------------------------------
 
 
@@ -259,8 +273,8 @@ def test_verdicts(value: float | None, at_most: bool, verdict: str) -> None:
 
 def test_curves_are_drawn_only_where_there_are_points(tmp_path: Path) -> None:
     empty = Curve({}, {})
-    save_curves(tmp_path / "none.png", {"a": empty}, title="", x_label="", y_label="")
+    assert not save_curves(tmp_path / "none.png", {"a": empty}, title="", x_label="", y_label="")
     curves = {"a": empty, "b": Curve({19: 3.0}, {150: 9.0}), "c": Curve({}, {19: 2.0})}
-    save_curves(tmp_path / "some.png", curves, title="t", x_label="x", y_label="y")
+    assert save_curves(tmp_path / "some.png", curves, title="t", x_label="x", y_label="y")
     assert [path.name for path in tmp_path.iterdir()] == ["some.png"]
     assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
