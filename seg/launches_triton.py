@@ -29,8 +29,8 @@ class Launch:
         return {"BLOCK_P": self.block_p, "BLOCK_C": self.block_c}
 
     def options(self) -> dict[str, int | None]:
-        """Options of Triton's compiler."""
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": self.max_registers}
+        """Options of Triton's compiler: these, and products and sums fused whatever its default is."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": self.max_registers, "enable_fp_fusion": True}
 
 
 def pixel_launch(bounded: bool, width: int, num_classes: int) -> Launch:

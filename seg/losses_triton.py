@@ -38,7 +38,7 @@ LARGEST_NEIGHBOURS = 32
 WIDEST_RANGE = 200.0  # bits between logits that need no running maximum: their exponentials lie between 2⁻¹²⁰ and 2⁸⁰
 _PROGRAMS = 528  # of the class kernel: two waves of two on each of 132 multiprocessors
 _RECORD_ELEMENTS = 2**22  # of a chunk: records times their width
-_TIED_PIXELS = 2**17  # that `chunked_loss` is given at once
+_TIED_PIXELS = 2**15  # that `chunked_loss` is given at once
 _KEY_ROUNDING = 2.0**-15  # of two compared keys of the search, which have 16 true bits
 
 Arguments = dict[str, Any]

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
-from seg.deeplab import resize
-from seg.model import unit_norm
 from shared.constants import IGNORE_INDEX
 
 TEMPERATURE = 0.05
@@ -107,12 +106,12 @@ def make_inputs(case: Case) -> Inputs:
     At stride 4 a pixel is its class embedding with noise; bilinear upsampling mixes neighbours, and the result has unit norm.
     """
     generator = torch.Generator().manual_seed(case.seed)
-    classes = unit_norm(torch.rand(case.classes, case.dim, generator=generator) * 2 - 1, dim=1)
+    classes = F.normalize(torch.rand(case.classes, case.dim, generator=generator) * 2 - 1)
     labels = label_map(case, generator)
     coarse = labels[:, ::STRIDE, ::STRIDE]
     noise = torch.randn(*coarse.shape, case.dim, generator=generator) * (NOISE / math.sqrt(case.dim))
     features = (classes[coarse] + noise).permute(0, 3, 1, 2).contiguous()
-    pixels = unit_norm(resize(features, labels.shape[1:]), dim=1)
+    pixels = F.normalize(_upsample(features, labels.shape[1:]))
     labels[torch.rand(labels.shape, generator=generator) < IGNORED_SHARE] = IGNORE_INDEX
     device = torch.device(case.device)
     return Inputs(pixels.to(device).requires_grad_(), classes.to(device).requires_grad_(), labels.to(device))
@@ -124,11 +123,16 @@ def label_map(case: Case, generator: torch.Generator) -> torch.Tensor:
     rows, columns = case.height // BLOB + 2, case.width // BLOB + 2
     areas = torch.multinomial(frequencies, case.images * rows * columns, replacement=True, generator=generator)
     size = (case.height, case.width)
-    shift = resize(torch.randn(case.images, 2, 2 * rows, 2 * columns, generator=generator), size)
+    shift = _upsample(torch.randn(case.images, 2, 2 * rows, 2 * columns, generator=generator), size)
     places = torch.stack(torch.meshgrid(torch.arange(size[0]) / BLOB, torch.arange(size[1]) / BLOB, indexing="ij")) + 0.5 + shift / 2
     row, column = places[:, 0].long().clamp(0, rows - 1), places[:, 1].long().clamp(0, columns - 1)
     image = torch.arange(case.images)[:, None, None]
     return areas.view(case.images, rows, columns)[image, row, column]
+
+
+def _upsample(features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
+    """As the network does; written again, because a child process would spend seconds on importing all of that."""
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
 def part_of(inputs: Inputs, pixels: int) -> Inputs:

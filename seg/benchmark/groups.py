@@ -1,26 +1,23 @@
 """The kinds of work that are compared, by name, and one of their cases measured in a process of its own or beside its rivals."""
 
-from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 
 import torch
 
 from seg.benchmark.cases import Case
-from seg.benchmark.heads import inference_contestants, training_contestants
-from seg.benchmark.losses import loss_contestants, paper_contestants
-from seg.benchmark.searches import search_contestants
-from seg.benchmark.training_step import step_contestants
 from shared.benchmark.contest import Contestant, Footprint, measure_footprint
 from shared.benchmark.isolation import run_in_child
 
-GROUPS: dict[str, Callable[[Case], list[Contestant]]] = {
-    "losses": loss_contestants,
-    "search": search_contestants,
-    "head training": training_contestants,
-    "head inference": inference_contestants,
-    "paper": paper_contestants,
-    "training step": step_contestants,
+GROUPS = {
+    "losses": "seg.benchmark.losses:loss_contestants",
+    "search": "seg.benchmark.searches:search_contestants",
+    "head training": "seg.benchmark.heads:training_contestants",
+    "head inference": "seg.benchmark.heads:inference_contestants",
+    "paper": "seg.benchmark.losses:paper_contestants",
+    "training step": "seg.benchmark.training_step:step_contestants",
 }
+"""Functions from a case to its contestants, by name: a child process imports the one that it needs."""
 
 TITLES = {
     "losses": "Loss, forward and backward",
@@ -44,7 +41,9 @@ BASELINES = {
 
 def contestants_of(case: Case) -> dict[str, Contestant]:
     """Who takes part, by name."""
-    return {contestant.name: contestant for contestant in GROUPS[case.group](case)}
+    module, function = GROUPS[case.group].split(":")
+    contestants: list[Contestant] = getattr(import_module(module), function)(case)
+    return {contestant.name: contestant for contestant in contestants}
 
 
 def footprint_in_child(case: Case, name: str, *, memory: int, timeout: float) -> Footprint:

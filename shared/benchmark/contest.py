@@ -122,7 +122,7 @@ def run_contest(
         small: the same on a small case, by name; they warm up.
         footprint: measures a contestant, by name, in a child process; raises `Failed`.
         full_footprint: the same at the size that was asked for, where the case is smaller.
-        growth: that size over this one. Where the full size would take more than the limits allow, it is left out.
+        growth: that size over this one. The full size is left out where it would take more than the memory, or five times the seconds.
         ceilings: rates of the machine.
     """
     results: dict[str, Result] = {}
@@ -148,7 +148,7 @@ def run_contest(
 
 def _with_full_size(result: Result, found: Footprint, full_footprint: Callable[[str], Footprint], growth: float, limits: Limits) -> Result:
     """The result with the peak at the size that was asked for, or with why it was left out."""
-    if found.seconds * growth > limits.timeout / 2 or (found.peak or 0) * growth > limits.memory:
+    if found.seconds * growth > 5 * limits.seconds or (found.peak or 0) * growth > limits.memory:
         return replace(result, full_peak=None)
     try:
         return replace(result, full_peak=full_footprint(result.contestant).peak)

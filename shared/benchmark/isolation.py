@@ -9,6 +9,10 @@ from typing import Any
 
 from shared.benchmark.memory import is_out_of_memory
 
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+"""Makes glibc give every freed tensor above 128 KiB back to the kernel. Left alone it keeps more and more of them, and a peak would be
+that of its habits instead of the tensors'."""
+
 
 class Failed(Exception):
     """A contestant could not be measured; the message is the reason, one line."""
@@ -25,7 +29,7 @@ def run_in_child(module: str, task: dict[str, Any], *, timeout: float) -> dict[s
     Raises:
         Failed: the child told why it could not do the task, or it was killed, or took too long.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **RETURN_FREED_MEMORY}
     try:
         done = subprocess.run(
             [sys.executable, "-m", module], input=json.dumps(task), env=environment, capture_output=True, text=True, timeout=timeout

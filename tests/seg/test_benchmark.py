@@ -146,6 +146,7 @@ def test_the_plan_has_fewer_pixels_with_very_many_classes() -> None:
     assert [(item.case.group, item.case.pixels) for item in planned[:2]] == [("losses", 200_000), ("losses", 45 * 57)]
     assert planned[0].full is None
     assert planned[1].full is not None and planned[1].full.pixels == 200_000
+    assert planned[3].case.pixels == 45 * 57 and planned[3].full is None, "search"
     paper = plan(BenchmarkConfig(what=["paper"]), "cpu", 1)
     assert [item.case.classes for item in paper] == [setting.classes for setting in PAPER_SETTINGS.values()]
     assert paper[-1].case.pixels == 2_025_000
