@@ -39,11 +39,11 @@ class Block(NamedTuple):
     scratch: np.ndarray  # (CLASSES_AT_ONCE, B) scores just computed; or (E,)
 
 
-def class_table(classes: np.ndarray) -> ClassTable:
-    """Of (C, D) embeddings in float32 or float64."""
+def class_table(classes: np.ndarray, spare_places: int = 0) -> ClassTable:
+    """Of (C, D) embeddings in float32 or float64. Rows have at least D + spare_places places."""
     count, dim = classes.shape
     width = lane_count(classes.dtype)
-    padded_dim = -(-dim // width) * width
+    padded_dim = -(-(dim + spare_places) // width) * width
     padded_count = -(-count // CLASSES_AT_ONCE) * CLASSES_AT_ONCE
     rows = np.zeros((padded_count, padded_dim), classes.dtype)
     rows[:count, :dim] = classes

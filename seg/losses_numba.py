@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from seg.chunks import Chunk, chunks_of, share_chunks
+from seg.chunks import Chunk, chunks_of, share_chunks, sum_over_pixels
 from seg.losses_chunked import chunked_loss
 from seg.neighbours import computation_dtype
 from seg.neighbours_numba import TILE_PIXELS, require_numba
 from seg.objective import LossAndGradients, Objective
+from seg.scores import LN2, SquaredScores
 
 
 def numba_loss(
@@ -25,7 +26,7 @@ def numba_loss(
     """
     require_numba(pixels.device)
     if objective.num_neighbours is None:
-        return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+        return _exact_loss(pixels, class_embeddings, labels, objective, wants_gradients)
     from seg.kernels_numba_block import class_table, new_block
     from seg.kernels_numba_loss import neighbour_loss_kernel
 
@@ -72,3 +73,49 @@ def numba_loss(
         return LossAndGradients(mean)
     rows = class_gradient.reshape(-1, table.padded_dim)[: len(classes), : classes.shape[1]]
     return LossAndGradients(mean, (pixel_gradient, torch.from_numpy(rows.copy())))
+
+
+def _exact_loss(
+    pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
+) -> LossAndGradients:
+    if objective.distance != "squared":
+        return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+    dtype = computation_dtype(pixels, class_embeddings)
+    scores = SquaredScores(class_embeddings.detach().to(dtype), objective.sharpness)
+    gradient = torch.empty_like(pixels, dtype=dtype) if wants_gradients else None
+    sums = sum_over_pixels(
+        lambda most: _ExactSums(scores, most, LN2 / objective.num_valid if wants_gradients else 0.0),
+        *(pixels, labels, objective.ignore_index, TILE_PIXELS, gradient),
+    )
+    loss = (sums.loss / objective.num_valid).to(dtype)
+    return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, scores.class_gradient(sums.classes)))
+
+
+class _ExactSums:
+    """Loss and sums for the class gradient of some pixels, see `seg.chunks.PixelSums`."""
+
+    def __init__(self, scores: SquaredScores, most_pixels: int, gradient_scale: float) -> None:
+        from seg.kernels_numba_block import class_table, new_block
+        from seg.kernels_numba_exact import exact_loss_kernel, strip_classes
+
+        dim = scores.origin.numel()
+        self._scores, self._gradient_scale = scores, gradient_scale
+        self._table = class_table(scores.table[:, :dim].numpy(), spare_places=1)
+        self._table.bias[: len(scores.table)] = scores.table[:, dim]
+        self._kernel = exact_loss_kernel(self._table.rows.dtype)
+        self._block, self._places = new_block(self._table, 0), np.empty(most_pixels, np.int64)
+        size, number = self._block.place.size, self._table.rows.dtype
+        self._sums = np.empty((2 * dim + 4) * size, number)
+        self._exponentials = np.empty(strip_classes(len(scores.table)) * size, number)
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self._sums_of_classes = np.zeros(self._table.rows.size if gradient_scale else 0, number)
+        self.classes = torch.from_numpy(self._sums_of_classes.reshape(-1, self._table.padded_dim)[: len(scores.table)])
+
+    def add(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+        chunk = pixels - self._scores.origin[:, None]
+        gradient = np.empty(chunk.shape if self._gradient_scale else (0, 0), self._table.rows.dtype)
+        self.loss += self._kernel(
+            *(chunk.numpy(), targets.numpy(), self._table, self._gradient_scale),
+            *(self._block, self._places, self._sums, self._exponentials, gradient, self._sums_of_classes),
+        )
+        return torch.from_numpy(gradient) if self._gradient_scale else None

@@ -63,8 +63,8 @@ class SquaredScores:
     def __init__(self, classes: torch.Tensor, sharpness: float) -> None:
         self._factor = 2 * sharpness / LN2
         self._dim = classes.shape[1]
-        self._origin = classes.median(dim=0).values
-        centred = classes - self._origin
+        self.origin = classes.median(dim=0).values
+        centred = classes - self.origin
         squared_norms = centred.square().sum(1)
         self.table = classes.new_zeros(len(classes), _fast_width(self._dim + 1))
         torch.mul(centred, self._factor, out=self.table[:, : self._dim])
@@ -77,7 +77,7 @@ class SquaredScores:
 
     def load(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
         count = pixels.shape[1]
-        torch.sub(pixels, self._origin[:, None], out=out[: self._dim, :count])
+        torch.sub(pixels, self.origin[:, None], out=out[: self._dim, :count])
         out[: self._dim, count:] = 0
 
     def compute(self, rows: slice, pixels: torch.Tensor, out: torch.Tensor) -> None:
