@@ -225,10 +225,9 @@ def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> i
         count, lowest, highest = 0, 0, 0
         for image, start, stop in chunks:
             chunk = labels[image, start:stop]
-            valid = chunk[chunk != ignore_index]
-            if valid.numel():
-                low, high = torch.aminmax(valid)
-                count, lowest, highest = count + valid.numel(), min(lowest, int(low)), max(highest, int(high))
+            valid = chunk != ignore_index
+            low, high = chunk.mul(valid).aminmax()  # class 0 in place of the ignored
+            count, lowest, highest = count + int(valid.sum()), min(lowest, int(low)), max(highest, int(high))
         return count, lowest, highest
 
     if labels.numel() == 0:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from seg.chunks import Chunk, chunks_of, share_chunks, sum_over_pixels
 from seg.losses_chunked import chunked_loss
@@ -95,27 +96,34 @@ class _ExactSums:
     """Loss and sums for the class gradient of some pixels, see `seg.chunks.PixelSums`."""
 
     def __init__(self, scores: SquaredScores, most_pixels: int, gradient_scale: float) -> None:
-        from seg.kernels_numba_block import class_table, new_block
-        from seg.kernels_numba_exact import exact_loss_kernel, strip_classes
+        from seg.kernels_numba_exact import exact_loss_kernel, new_pixels, pixels_of_a_block, score_table
 
-        dim = scores.origin.numel()
+        dim = len(scores.origin)
         self._scores, self._gradient_scale = scores, gradient_scale
-        self._table = class_table(scores.table[:, :dim].numpy(), spare_places=1)
-        self._table.bias[: len(scores.table)] = scores.table[:, dim]
+        self._table = score_table(scores.table[:, :dim].numpy(), scores.table[:, dim].numpy())
         self._kernel = exact_loss_kernel(self._table.rows.dtype)
-        self._block, self._places = new_block(self._table, 0), np.empty(most_pixels, np.int64)
-        size, number = self._block.place.size, self._table.rows.dtype
-        self._sums = np.empty((2 * dim + 4) * size, number)
-        self._exponentials = np.empty(strip_classes(len(scores.table)) * size, number)
+        self._block, self._block_size = new_pixels(self._table), pixels_of_a_block(self._table.rows.dtype)
+        self._pixel_memory = scores.table.new_empty(dim * (most_pixels + self._block_size))
+        self._gradient_memory = torch.empty_like(self._pixel_memory) if gradient_scale else self._pixel_memory[:0]
+        class_memory = np.zeros(self._table.rows.size if gradient_scale else 0, self._table.rows.dtype)
+        # a sum per tile, then a sum of sums: one running float32 sum over all pixels would lose digits
+        self._tile_sums = np.zeros_like(class_memory) if len(scores.table) <= TILE_PIXELS else class_memory
+        self._class_memory = class_memory
         self.loss = torch.zeros((), dtype=torch.float64)
-        self._sums_of_classes = np.zeros(self._table.rows.size if gradient_scale else 0, number)
-        self.classes = torch.from_numpy(self._sums_of_classes.reshape(-1, self._table.padded_dim)[: len(scores.table)])
+        self.classes = torch.from_numpy(class_memory.reshape(-1, self._table.padded_dim)[: len(scores.table)])
 
     def add(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-        chunk = pixels - self._scores.origin[:, None]
-        gradient = np.empty(chunk.shape if self._gradient_scale else (0, 0), self._table.rows.dtype)
+        dim, count = pixels.shape
+        padded = -(-count // self._block_size) * self._block_size
+        loaded, gradient = (memory[: dim * padded].view(-1, padded) for memory in (self._pixel_memory, self._gradient_memory))
+        torch.sub(pixels, self._scores.origin[:, None], out=loaded[:, :count])
+        loaded[:, count:] = 0
+        targets = F.pad(targets, (0, padded - count), value=-1)
         self.loss += self._kernel(
-            *(chunk.numpy(), targets.numpy(), self._table, self._gradient_scale),
-            *(self._block, self._places, self._sums, self._exponentials, gradient, self._sums_of_classes),
+            *(loaded.view(-1).numpy(), targets.numpy(), self._table, self._gradient_scale, self._block),
+            *(gradient.view(-1).numpy(), self._tile_sums),
         )
-        return torch.from_numpy(gradient) if self._gradient_scale else None
+        if self._tile_sums is not self._class_memory:
+            self._class_memory += self._tile_sums
+            self._tile_sums.fill(0)
+        return gradient[:, :count] if self._gradient_scale else None
