@@ -1,6 +1,7 @@
-"""The loss over all classes and its gradients, compiled: a block of pixels meets every class in registers, and its exponentials stay in cache.
+"""The loss over all classes and its gradients, compiled: blocks of pixels meet every class in registers.
 
-Shapes: n pixels of a tile, B pixels of a block (two vectors), C classes, D embedding size, E > D padded to whole vectors, t classes of a strip.
+Shapes: n pixels of a tile, B pixels of a block (two vectors), C classes, D embedding size, E > D padded to whole vectors, t classes of a
+strip.
 Scores z, S and m as in `seg.losses_streamed`: scores are in base 2, and the target stays out of the sums.
 """
 
@@ -14,7 +15,19 @@ from numba import njit, typeof, types
 
 from seg.kernels_numba_block import CLASSES_AT_ONCE, ClassTable, class_table
 from seg.kernels_numba_compile import Kinds, compiled
-from seg.kernels_numba_lanes import any_lane, lane_count, lanes_in, larger, load, nearest_integer, power_of_two, select, smaller, spread, store
+from seg.kernels_numba_lanes import (
+    any_lane,
+    lane_count,
+    lanes_in,
+    larger,
+    load,
+    nearest_integer,
+    power_of_two,
+    select,
+    smaller,
+    spread,
+    store,
+)
 
 LN2 = math.log(2)
 SAFE_RANGE = 2.0**-90, 2.0**90  # of S and of 2^z_target: float32 ends at 2^±126, and they are still multiplied
@@ -193,12 +206,11 @@ def _other_exp2(like: np.ndarray, score: Any, target: Any, number: int) -> Any:
 
 
 def _series(degree: int) -> tuple[float, ...]:
-    """Coefficients, highest first, of the polynomial that meets 2^x at the Chebyshev points of |x| ≤ 1/2."""
-    fit = np.polynomial.Chebyshev.interpolate(np.exp2, degree, domain=[-0.5, 0.5])
-    return tuple(float(coefficient) for coefficient in fit.convert(kind=np.polynomial.Polynomial).coef[::-1])
+    """Coefficients of 2^x, highest first."""
+    return tuple(LN2**i / math.factorial(i) for i in range(degree, -1, -1))
 
 
-_SHORT_SERIES, _LONG_SERIES = _series(6), _series(13)  # to the last bits of float32 and of float64
+_SHORT_SERIES, _LONG_SERIES = _series(7), _series(13)  # for |x| ≤ 1/2 to the last bits of float32 and of float64
 
 
 @njit(forceinline=True)

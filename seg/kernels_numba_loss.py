@@ -14,7 +14,7 @@ from numba import njit, types
 from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared_distance
 from seg.kernels_numba_compile import Kinds, compiled
 from seg.kernels_numba_lanes import larger, load, nearest_integer, power_of_two, select, spread, square_root, store
-from seg.kernels_numba_search import set_doubtful_aside, shortlist
+from seg.kernels_numba_search import MOST_DIRECT, set_doubtful_aside, shortlist
 
 INVERSE_FACTORIALS = tuple(1 / math.factorial(i) for i in range(12, -1, -1))  # of eˣ for |x| ≤ ln 2 / 2, to float64's precision
 
@@ -67,13 +67,15 @@ def _neighbour_loss(
             num_pixels += 1
     loss = 0.0
     for direct in (False, True):  # first all pixels the fast way, then those it left in doubt
+        if not direct and table.num_classes <= MOST_DIRECT:
+            continue
         num_doubtful = 0
         for first in range(0, num_pixels, size):
             fill(block, table, pixels, places[first : min(first + size, num_pixels)])
             shortlist(block, table, num_neighbours, direct)
             if not direct:
                 num_doubtful = set_doubtful_aside(block, num_neighbours, places, num_doubtful)
-            _measure(block, table, labels, num_neighbours, weights)
+            _measure(block, table, labels, num_neighbours, direct, weights)
             loss += _softmax(block, num_neighbours, plain, sharpness, gradient_scale, weights)
             if gradient_scale != 0:
                 _propagate(block, table, labels, num_neighbours, weights, pixel_gradient, class_gradient)
@@ -82,8 +84,11 @@ def _neighbour_loss(
 
 
 @njit
-def _measure(block: Block, table: ClassTable, labels: np.ndarray, num_neighbours: int, weights: np.ndarray) -> None:
-    """Squared distances to the target (row 0) and to the neighbours; infinite where a neighbour is the target, or a lane holds no pixel."""
+def _measure(block: Block, table: ClassTable, labels: np.ndarray, num_neighbours: int, direct: bool, weights: np.ndarray) -> None:
+    """Squared distances to the target (row 0) and to the neighbours; infinite where a neighbour is the target, or a lane holds no pixel.
+
+    Where the search was direct, its scores are the distances.
+    """
     size = block_size(block)
     for lane in range(size):
         place = block.place[lane]
@@ -96,7 +101,7 @@ def _measure(block: Block, table: ClassTable, labels: np.ndarray, num_neighbours
         weights[lane] = squared_distance(block, table, lane, target)
         for slot in range(num_neighbours):
             number = block.ids[slot * size + lane]
-            distance = squared_distance(block, table, lane, number)
+            distance = -block.scores[slot * size + lane] if direct else squared_distance(block, table, lane, number)
             weights[(slot + 1) * size + lane] = np.inf if number == target else distance
 
 

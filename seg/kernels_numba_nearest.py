@@ -12,7 +12,7 @@ from numba import njit, types
 
 from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared_distance
 from seg.kernels_numba_compile import Kinds, compiled
-from seg.kernels_numba_search import set_doubtful_aside, shortlist
+from seg.kernels_numba_search import MOST_DIRECT, set_doubtful_aside, shortlist
 
 
 @cache
@@ -43,13 +43,17 @@ def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.nda
     for pixel in range(num_pixels):
         places[pixel] = pixel
     for direct in (False, True):  # first all pixels the fast way, then those it left in doubt
+        if not direct and table.num_classes <= MOST_DIRECT:
+            continue
         num_doubtful = 0
         for first in range(0, num_pixels, size):
             fill(block, table, pixels, places[first : min(first + size, num_pixels)])
             shortlist(block, table, num_slots, direct)
-            if not direct:
+            if direct:
+                _write(block, table, num_slots, ids, distances)
+            else:
                 num_doubtful = set_doubtful_aside(block, num_slots, places, num_doubtful)
-            _sort(block, table, num_slots, ids, distances)
+                _sort(block, table, num_slots, ids, distances)
         num_pixels = num_doubtful
 
 
@@ -64,6 +68,23 @@ def _best(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarra
         shortlist(block, table, 1, False)
         for lane in range(last - first):
             ids[first + lane] = block.ids[lane]
+
+
+@njit
+def _write(block: Block, table: ClassTable, num_slots: int, ids: np.ndarray, distances: np.ndarray) -> None:
+    """Write the neighbours that were found by differences: they are in order, and their scores are the distances.
+
+    A slot that no class has entered belongs to a pixel that is not a number, or infinitely far from all.
+    """
+    size = block_size(block)
+    for lane in range(size):
+        pixel = block.place[lane]
+        if pixel < 0:
+            continue
+        for slot in range(num_slots):
+            number, score = block.ids[slot * size + lane], block.scores[slot * size + lane]
+            ids[pixel, slot] = number
+            distances[pixel, slot] = -score if score > -np.inf else squared_distance(block, table, lane, number)
 
 
 @njit

@@ -8,6 +8,9 @@ from numba import njit
 from seg.kernels_numba_block import CLASSES_AT_ONCE, Block, ClassTable, block_size
 from seg.kernels_numba_lanes import any_lane, larger, load, lowest_bit, select, smaller, spread, square_root, store
 
+MOST_DIRECT = 96
+"""With no more classes, scores from differences cost less than the distances of the neighbours once more."""
+
 
 @njit
 def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> None:
@@ -20,7 +23,7 @@ def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> 
     _reset(block, table, num_slots)
     for first in range(0, table.num_classes, CLASSES_AT_ONCE):
         last_slot = (num_slots - 1) * size
-        hits = _score_by_differences(block, table, first) if direct else _score_by_products(block, table, first, last_slot)
+        hits = _score_by_differences(block, table, first, last_slot) if direct else _score_by_products(block, table, first, last_slot)
         while hits:
             i = lowest_bit(hits)
             hits &= hits - 1
@@ -57,8 +60,8 @@ def _reset(block: Block, table: ClassTable, num_slots: int) -> None:
 
 @njit(forceinline=True)
 def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: int) -> int:
-    """Scores of a few classes. Bit 2i: class i may enter the shortlist of a pixel of the first vector; bit 2i + 1: of the second."""
-    columns, rows, scratch = block.columns, table.rows, block.scratch
+    """Scores x·μ − |μ|²/2 of a few classes, see `_keep_best`."""
+    columns, rows = block.columns, table.rows
     size, step = block_size(block), table.padded_dim
     half, at = size // 2, first * step
     a0, a1 = spread(rows, table.bias[first]), spread(rows, table.bias[first + 1])
@@ -72,6 +75,37 @@ def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: i
         b0, b1, b2, b3 = b * m0 + b0, b * m1 + b1, b * m2 + b2, b * m3 + b3
     a = load(block.scores, last_slot) - load(block.margin, 0)
     b = load(block.scores, last_slot + half) - load(block.margin, half)
+    return _keep_best(block, a, b, a0, a1, a2, a3, b0, b1, b2, b3)
+
+
+@njit(forceinline=True)
+def _score_by_differences(block: Block, table: ClassTable, first: int, last_slot: int) -> int:
+    """Scores −|x − μ|² of a few classes, see `_keep_best`."""
+    columns, rows = block.columns, table.rows
+    size, step = block_size(block), table.padded_dim
+    half, at = size // 2, first * step
+    a0, a1 = spread(rows, 0), spread(rows, 0 if first + 1 < table.num_classes else -np.inf)
+    a2 = spread(rows, 0 if first + 2 < table.num_classes else -np.inf)
+    a3 = spread(rows, 0 if first + 3 < table.num_classes else -np.inf)
+    b0, b1, b2, b3 = a0, a1, a2, a3
+    for d in range(table.dim):
+        a, b = load(columns, d * size), load(columns, d * size + half)
+        m0, m1 = spread(rows, rows[at + d]), spread(rows, rows[at + step + d])
+        m2, m3 = spread(rows, rows[at + 2 * step + d]), spread(rows, rows[at + 3 * step + d])
+        a0, a1, a2, a3 = a0 - (a - m0) * (a - m0), a1 - (a - m1) * (a - m1), a2 - (a - m2) * (a - m2), a3 - (a - m3) * (a - m3)
+        b0, b1, b2, b3 = b0 - (b - m0) * (b - m0), b1 - (b - m1) * (b - m1), b2 - (b - m2) * (b - m2), b3 - (b - m3) * (b - m3)
+    a, b = load(block.scores, last_slot), load(block.scores, last_slot + half)
+    return _keep_best(block, a, b, a0, a1, a2, a3, b0, b1, b2, b3)
+
+
+@njit(forceinline=True)
+def _keep_best(block: Block, a: Any, b: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: Any, b3: Any) -> int:
+    """Put scores of CLASSES_AT_ONCE classes and both vectors of pixels into the scratch, unless none is above a and b.
+
+    Bit 2i: class i may enter the shortlist of a pixel of the first vector; bit 2i + 1: of the second.
+    """
+    scratch, size = block.scratch, block_size(block)
+    half = size // 2
     if not (any_lane(larger(larger(a0, a1), larger(a2, a3)) > a) or any_lane(larger(larger(b0, b1), larger(b2, b3)) > b)):
         return 0
     store(scratch, 0, a0)
@@ -92,22 +126,6 @@ def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: i
         | any_lane(a3 > a) << 6
         | any_lane(b3 > b) << 7
     )
-
-
-@njit(forceinline=True)
-def _score_by_differences(block: Block, table: ClassTable, first: int) -> int:
-    columns, rows = block.columns, table.rows
-    size = block_size(block)
-    count = min(CLASSES_AT_ONCE, table.num_classes - first)
-    for i in range(count):
-        at = (first + i) * table.padded_dim
-        for lane in range(0, size, size // 2):
-            score = spread(rows, 0)
-            for d in range(table.dim):
-                offset = load(columns, d * size + lane) - spread(rows, rows[at + d])
-                score = score - offset * offset
-            store(block.scratch, i * size + lane, score)
-    return (1 << 2 * count) - 1
 
 
 @njit(forceinline=True)

@@ -147,7 +147,7 @@ def _cross_entropy(
 
 def fastest(device: torch.device, objective: Objective) -> str:
     """The implementation that "auto" stands for."""
-    compiled = objective.num_neighbours is not None and objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
+    compiled = objective.num_neighbours is None or objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
     if device.type == "cpu" and compiled and not numba_obstacle():
         return "numba"
     if device.type == "cuda" and triton_agrees(device, objective.num_neighbours is not None):

@@ -27,7 +27,7 @@ def problem(
 
 
 def cross_entropy(
-    pixels: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor, *, num_neighbours: int | None, **options: Any
+    pixels: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor, *, num_neighbours: int | None = None, **options: Any
 ) -> torch.Tensor:
     """Either loss: `num_neighbours` None is the one over all classes."""
     if num_neighbours is None:
