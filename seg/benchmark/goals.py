@@ -27,9 +27,8 @@ def _loss_goals(results: Sequence[Result]) -> list[Goal]:
     for classes, (must, stretch, exact_must, exact_stretch) in marks.items():
         case = _of(results, "losses", classes)
         goals.append(Goal(f"neighbours over the released way, C {classes}", _faster(case, NEIGHBOURS, RELEASED), must, stretch))
-        goals.append(
-            Goal(f"exact in torch over the released way, C {classes}", _faster(case, IN_TORCH, RELEASED), exact_must, exact_stretch)
-        )
+        for title, name in (("exact", EXACT), ("exact in plain torch", IN_TORCH)):
+            goals.append(Goal(f"{title} over the released way, C {classes}", _faster(case, name, RELEASED), exact_must, exact_stretch))
     for classes, dense_must, dense_stretch in ((150, 4, 8), (1284, 8, 12)):
         case = _of(results, "losses", classes)
         goals.append(Goal(f"exact over dense softmax, C {classes}", _faster(case, EXACT, DENSE), dense_must, dense_stretch))
