@@ -13,7 +13,8 @@ from seg.objective import LossAndGradients, Objective
 from seg.scores import LN2, SCORES, Scores
 
 TILE_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}  # stays in a CPU's cache; fills a GPU
-CHUNK_PIXELS = {"cpu": (64, 2**14), "cuda": (256, 2**18)}  # fewest and most: below, products are slow; above, nothing is gained
+TILE_PIXELS = {"cpu": (64, 2**14), "cuda": (256, 2**18)}  # fewest and most: below, products are slow; above, nothing is gained
+CHUNK_PIXELS = {"cpu": 2**12, "cuda": 2**18}  # of several tiles, for which what has no classes is computed at once
 SAFE_RANGE = 2.0**-90, 2.0**90  # of sums: float32 ends at 2^±126, and the sums are still multiplied
 
 
@@ -23,11 +24,12 @@ def streamed_loss(
     """An `Implementation` of the loss over all classes, see there."""
     dtype, device = computation_dtype(pixels, class_embeddings), pixels.device
     scores = SCORES[objective.distance](class_embeddings.to(dtype), objective.sharpness)
-    chunk_pixels, tile_classes = tile_shape(len(class_embeddings), device)
+    tile_pixels, tile_classes = tile_shape(len(class_embeddings), device)
+    chunk_pixels = max(CHUNK_PIXELS[_kind(device)] // tile_pixels, 1) * tile_pixels
     gradient = torch.empty_like(pixels, dtype=dtype) if wants_gradients else None
 
     def new_sums(most_pixels: int) -> _Sums:
-        return _Sums(scores, objective.num_valid, most_pixels, tile_classes, wants_gradients)
+        return _Sums(scores, objective.num_valid, min(tile_pixels, aligned(most_pixels)), tile_classes, wants_gradients)
 
     with full_precision_matmul(device.type):
         sums = sum_over_pixels(new_sums, pixels, labels, objective.ignore_index, chunk_pixels, gradient)
@@ -36,12 +38,15 @@ def streamed_loss(
 
 
 def tile_shape(num_classes: int, device: torch.device) -> tuple[int, int]:
-    """Pixels of a chunk and classes of a tile. A tile has all classes, unless it would then be too large."""
-    kind = "cuda" if device.type == "cuda" else "cpu"
-    elements, (fewest, most) = TILE_ELEMENTS[kind], CHUNK_PIXELS[kind]
+    """Pixels and classes of a tile. It has all classes, unless it would then be too large."""
+    elements, (fewest, most) = TILE_ELEMENTS[_kind(device)], TILE_PIXELS[_kind(device)]
     if num_classes * fewest <= elements:
         return min(max(elements // num_classes // ALIGNMENT * ALIGNMENT, fewest), most), num_classes
     return 8 * fewest, elements // (8 * fewest)
+
+
+def _kind(device: torch.device) -> str:
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 class _Sums:
@@ -49,37 +54,80 @@ class _Sums:
 
     With the scores z of a pixel, S = Σ 2^(z − m) over all classes but the target and gap = log₂ S + m − z_target, its loss is
     log(1 + 2^gap). The target stays out of the sum, and its p − 1 is minus the sum of the other p: late in training both are far below
-    the rounding error of 1. For unit vectors and usual temperatures m = 0 serves; from the first chunk on in which a sum comes near
+    the rounding error of 1. For unit vectors and usual temperatures m = 0 serves; from the first chunk on in which a number comes near
     the ends of the number range, m is the largest score of the pixel.
     """
 
-    def __init__(self, scores: Scores, num_valid: int, most_pixels: int, tile_classes: int, wants_gradients: bool) -> None:
-        table, size = scores.table, aligned(most_pixels)
+    def __init__(self, scores: Scores, num_valid: int, tile_pixels: int, tile_classes: int, wants_gradients: bool) -> None:
+        table = scores.table
         self.loss = table.new_zeros((), dtype=torch.float64)
         self.classes = torch.zeros_like(table) if wants_gradients else table.new_zeros(())
-        self._scores, self._num_valid, self._wants_gradients = scores, num_valid, wants_gradients
+        self._scores, self._num_valid, self._wants_gradients, self._width = scores, num_valid, wants_gradients, tile_pixels
         self._tiles = [slice(start, min(start + tile_classes, len(table))) for start in range(0, len(table), tile_classes)]
-        self._tile_memory = table.new_empty(min(tile_classes, len(table)) * size)
-        self._pixel_memory = scores.new_pixels(size)
-        self._columns = torch.arange(size, device=table.device)
+        self._tile_memory = table.new_empty(min(tile_classes, len(table)) * tile_pixels)
+        self._columns = torch.arange(tile_pixels, device=table.device)
         self._shifted = False
 
     def add(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
         dim, count = pixels.shape
-        targets = F.pad(targets, (0, aligned(count) - count))
-        loaded = self._pixel_memory[:, : len(targets)]
+        width = min(self._width, aligned(count))
+        num_tiles = -(-count // width)
+        loaded = self._scores.new_pixels(num_tiles * width)
         self._scores.load(pixels, loaded)
+        loaded = loaded.unflatten(1, (num_tiles, width)).movedim(1, 0).contiguous()  # (tiles, E, v)
+        targets = F.pad(targets, (0, num_tiles * width - count)).view(num_tiles, width)
+        found = None if self._shifted or len(self._tiles) > 1 else self._add_at_once(loaded, targets, count)
+        if found is None:
+            found = torch.stack([self._add_tile(*tile) for tile in zip(loaded, targets, self._valid(targets, count))])
+        return found.movedim(0, 1).flatten(1)[:dim, :count] if self._wants_gradients else None
+
+    def _valid(self, targets: torch.Tensor, count: int) -> torch.Tensor:
+        """(tiles, v) 1, or 0 for what fills up the last tile."""
+        valid = torch.zeros_like(targets, dtype=self._tile_memory.dtype)
+        valid.view(-1)[:count] = 1
+        return valid
+
+    def _add_at_once(self, loaded: torch.Tensor, targets: torch.Tensor, count: int) -> torch.Tensor | None:
+        """With all classes in a tile and without a shift; the gradient (tiles, E, v). None, and nothing added, where one is needed."""
+        own, sums = loaded.new_empty(2, *targets.shape).unbind()
+        positions = torch.add(self._columns[: targets.shape[1]], targets, alpha=targets.shape[1])
+        gradient = torch.zeros_like(loaded) if self._wants_gradients else loaded
+        valid = self._valid(targets, count)
+        classes = torch.zeros_like(self.classes)
+        (rows,) = self._tiles
+        tile = self._tile(rows, targets.shape[1])
+        flat = tile.view(-1)
+        for x, place, z, total, weight, pull in zip(loaded, positions, own, sums, valid, gradient):
+            self._scores.compute(rows, x, tile)
+            torch.index_select(flat, 0, place, out=z)
+            flat.index_fill_(0, place, -torch.inf)
+            torch.sum(tile.exp2_(), 0, out=total)
+            if self._wants_gradients:
+                factor = torch.exp2(z).add_(total).reciprocal_().mul_(weight)
+                flat.index_copy_(0, place, -total)
+                self._scores.add_gradients(rows, tile, x, factor, pull, classes)
+                pull.mul_(factor)
+        own = own.exp2_()
+        if not (_within(sums, SAFE_RANGE) and _within(own, SAFE_RANGE)):
+            self._shifted = True
+            return None
+        self.loss += sums.div_(own).log1p_().view(-1)[:count].sum(dtype=torch.float64)
+        if self._wants_gradients:
+            self.classes.add_(classes, alpha=LN2 / self._num_valid)
+        return gradient.mul_(LN2 / self._num_valid)
+
+    def _add_tile(self, loaded: torch.Tensor, targets: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Add pixels (E, v); their gradient (E, v)."""
         sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         if not self._shifted and not _within(sums, SAFE_RANGE):
             self._shifted = True
             sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         gaps = sums.log2().add_(peaks).sub_(target_scores).mul_(LN2)
-        self.loss += F.softplus(gaps[:count], threshold=40).sum(dtype=torch.float64)
+        self.loss += F.softplus(gaps, threshold=40).mul_(valid).sum(dtype=torch.float64)
         if not self._wants_gradients:
-            return None
-        factors = gaps.sigmoid_().div_(sums).mul_(LN2 / self._num_valid)  # 2^(z − m) times this is p / num_valid
-        factors[count:] = 0
-        return self._gradient(loaded, targets, sums, peaks, factors)[:dim, :count]
+            return loaded
+        factors = gaps.sigmoid_().div_(sums).mul_(valid).mul_(LN2 / self._num_valid)  # 2^(z − m) times this is p / num_valid
+        return self._gradient(loaded, targets, sums, peaks, factors)
 
     def _sum_exponentials(self, pixels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """S, z_target and m, each (v,). The memory then holds the exponentials of the last tile."""

@@ -154,7 +154,7 @@ def _chunk_bytes(config: LossConfig, num_classes: int, pixels: torch.Tensor, dev
         candidates = 1 + (num_classes if config.candidates == "all" else config.num_neighbours)
         return 4 * candidates * pixels.nbytes
     if device_type == "cpu":
-        return 6 * 2**20 * torch.get_num_threads()
+        return 11 * 2**19 * torch.get_num_threads()
     return 2**28 if config.impl == "chunked" else 2**26
 
 

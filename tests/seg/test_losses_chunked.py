@@ -27,7 +27,8 @@ CPU = torch.device("cpu")
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 32 pixels, for more than 16 classes 128; then tiles of 2 classes. With neighbours, chunks of 64."""
     monkeypatch.setattr(losses_streamed, "TILE_ELEMENTS", {"cpu": 256})
-    monkeypatch.setattr(losses_streamed, "CHUNK_PIXELS", {"cpu": (16, 32)})
+    monkeypatch.setattr(losses_streamed, "TILE_PIXELS", {"cpu": (16, 32)})
+    monkeypatch.setattr(losses_streamed, "CHUNK_PIXELS", {"cpu": 64})
     monkeypatch.setattr(losses_chunked, "pixels_per_chunk", lambda elements, device: 64)
     monkeypatch.setattr("seg.chunks.WORTH_A_THREAD", 16)
 
