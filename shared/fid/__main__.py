@@ -14,10 +14,14 @@ from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
 from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, build_feature_network, titles
 from shared.fid.folder import find_images, image_statistics
+from shared.fid.manifold import manifold_scores
 from shared.fid.weights import WeightsUnavailable
 from shared.files import write_text
 from shared.program import run_program
 from shared.training import choose_device
+
+NEIGHBOURS = 5
+"""Balls of precision, recall, density and coverage reach to this neighbour, as in Naeem et al. 2020."""
 
 Side = list[Path] | FeatureStatistics
 """One of the two sets: its image files, or its statistics."""
@@ -27,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class FidConfig:
-    """Distance between two sets of images: FID and KID, or FD-seg and KD-seg in the features of our own encoder."""
+    """Distance between two sets of images: FID and KID (with an encoder FD-seg and KD-seg), and how far they cover each other."""
 
     real: Path
     """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
@@ -62,13 +66,14 @@ class FidConfig:
 
 @dataclass
 class Result:
-    """A comparison, as printed and as written to JSON. The kernel distance is None where a side has no features."""
+    """A comparison, as printed and as written to JSON. What needs features is None where a side has none."""
 
     title: str
     distance: float
     kernel_title: str
     kernel_distance: float | None
     kernel_deviation: float | None
+    manifold: dict[str, float] | None
     network: str
     dim: int
     count_real: int | None
@@ -85,6 +90,8 @@ class Result:
             lines.append(f"{self.kernel_title}: needs the features of both sides; a statistics file has only mu and sigma")
         else:
             lines.append(f"{self.kernel_title} ({about}): {self.kernel_distance:.6f} ± {self.kernel_deviation:.6f}")
+        if self.manifold is not None:
+            lines.append(", ".join(f"{name} {value:.3f}" for name, value in self.manifold.items()) + f" (balls to neighbour {NEIGHBOURS})")
         fewest = min((count for count in (self.count_real, self.count_generated) if count is not None), default=self.dim)
         if fewest < self.dim:
             note = f"with fewer images than features {self.title} is above 0 even for equal distributions; compare it only at equal N"
@@ -165,9 +172,11 @@ def _statistics(side: Side, network: FeatureNetwork | None, path: Path, batch_si
 
 
 def _compare(real: FeatureStatistics, generated: FeatureStatistics, config: FidConfig) -> Result:
-    distance, mean, deviation = frechet_distance(real, generated), None, None
+    distance, mean, deviation, manifold = frechet_distance(real, generated), None, None, None
     if real.features is not None and generated.features is not None:
         mean, deviation = kernel_distance(real.features, generated.features, num_subsets=config.subsets, seed=config.seed)
+        if min(len(real.features), len(generated.features)) > NEIGHBOURS:
+            manifold = manifold_scores(real.features, generated.features, neighbours=NEIGHBOURS)._asdict()
     title, kernel_title = titles(real.network)
     return Result(
         title=title,
@@ -175,6 +184,7 @@ def _compare(real: FeatureStatistics, generated: FeatureStatistics, config: FidC
         kernel_title=kernel_title,
         kernel_distance=mean,
         kernel_deviation=deviation,
+        manifold=manifold,
         network=real.network,
         dim=real.dim,
         count_real=real.count,

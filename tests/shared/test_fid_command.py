@@ -43,16 +43,18 @@ def config(inputs: Path, **changes: object) -> FidConfig:
 
 def test_folders_to_lines_and_json(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score(config(inputs, json=tmp_path / "result.json"))
-    description, distance, kernel, note = capsys.readouterr().out.splitlines()
+    description, distance, kernel, manifold, note = capsys.readouterr().out.splitlines()
     assert "not FID" in description
     assert distance.startswith("FD-seg (tiny encoder ")
     assert "park, D=208, N=6/6): " in distance
     assert kernel.startswith("KD-seg (tiny encoder ")
     assert " ± " in kernel
+    assert manifold.startswith("precision 0.")
     assert "only at equal N" in note
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["title"], result["dim"], result["count_real"], result["count_generated"]) == ("FD-seg", 208, 6, 6)
     assert result["distance"] > 0
+    assert result["manifold"].keys() == {"precision", "recall", "density", "coverage"}
     assert f"{result['distance']:.4f}" in distance
 
 
