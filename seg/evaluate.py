@@ -1,7 +1,7 @@
 """Score a trained segmentation network: `python -m seg.evaluate RUN`."""
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from seg.checkpoints import load_segmenter
 from seg.config import InputConfig
 from seg.evaluation import class_table, cumulative_miou, evaluate, summary, write_evaluation
 from seg.inputs import eval_transform
+from seg.views import ViewConfig
 from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
@@ -39,6 +40,8 @@ class EvaluateConfig:
     """The data set; any with the classes of the run."""
     input: InputConfig = field(default_factory=InputConfig)
     """Only resize is used."""
+    views: ViewConfig = field(default_factory=ViewConfig)
+    """Sliding windows, scales and mirroring."""
     dry_run: bool = False
     """Check what is given, say what would be done, and stop."""
 
@@ -62,7 +65,7 @@ def main(config: EvaluateConfig) -> None:
     if config.dry_run:
         print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
         return
-    matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device)
+    matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)
 
     print(class_table(matrix, trained.spec))
     order, curve = cumulative_miou(matrix)
@@ -76,6 +79,7 @@ def main(config: EvaluateConfig) -> None:
             "step": trained.meta["step"],
             "split": config.split,
             "images": len(dataset),
+            "views": asdict(config.views),
         }
         curve_data = {"classes": [trained.spec.class_names[index] for index in order], "miou": curve.tolist()}
         write_evaluation(Path(config.output), matrix, trained.spec, about | {"cumulative_miou": curve_data})

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
+from seg.views import ViewConfig, predict_views
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.files import write_text
@@ -18,8 +19,13 @@ Segmenter = EmbeddingSegmenter | SoftmaxSegmenter
 
 
 @torch.inference_mode()
-def evaluate(model: Segmenter, loader: BatchLoader, num_classes: int, device: torch.device) -> ConfusionMatrix:
+def evaluate(
+    model: Segmenter, loader: BatchLoader, num_classes: int, device: torch.device, views: ViewConfig | None = None
+) -> ConfusionMatrix:
     """Predict every batch and count. The model is left in the mode it came in.
+
+    Args:
+        views: of each image; None: the image as it is.
 
     Returns:
         Confusion matrix over all pixels that are not ignored.
@@ -29,7 +35,7 @@ def evaluate(model: Segmenter, loader: BatchLoader, num_classes: int, device: to
     model.eval()
     for batch in progress(loader, "evaluate", total=len(loader), unit="batch"):
         batch = batch.to(device)
-        matrix.update(model.predict(batch.images), batch.label_maps)
+        matrix.update(predict_views(model, batch.images, views or ViewConfig()), batch.label_maps)
     model.train(was_training)
     return matrix
 

@@ -79,6 +79,10 @@ class EmbeddingSegmenter(nn.Module):
         """Pixel embeddings (N, D, H, W) of any norm → the nearest class of each pixel (N, H, W) int64."""
         return nearest_class_map(outputs, self.class_embeddings)
 
+    def votes(self, features: torch.Tensor) -> torch.Tensor:
+        """What several views of an image average: stride-4 features (N, D, h, w) → unit vectors."""
+        return unit_norm(features, dim=1)
+
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
@@ -128,6 +132,10 @@ class SoftmaxSegmenter(nn.Module):
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """Logits (N, C, H, W) → the class with the largest one (N, H, W) int64."""
         return outputs.argmax(1)
+
+    def votes(self, features: torch.Tensor) -> torch.Tensor:
+        """What several views of an image average: stride-4 logits (N, C, h, w) → probabilities."""
+        return features.softmax(1)
 
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:

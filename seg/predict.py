@@ -1,6 +1,6 @@
 """Label images with a trained network: `python -m seg.predict RUN IMAGES… -o DIR`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.checkpoints import TrainedSegmenter, load_segmenter
+from seg.views import ViewConfig, predict_views
 from shared.data.pairs import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, read_image
 from shared.data.spec import Sample
@@ -32,17 +33,19 @@ class PredictConfig:
     """Which checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    views: ViewConfig = field(default_factory=ViewConfig)
+    """Sliding windows, scales and mirroring."""
     dry_run: bool = False
     """Check what is given, say what would be done, and stop."""
 
 
-def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device) -> torch.Tensor:
+def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig) -> torch.Tensor:
     """Class ids (H, W) of an image (3, H, W) uint8: resized as in training, predicted, and the ids brought back to its own size."""
     height, width = image.shape[1:]
     size = trained.meta["config"]["input"]["resize"]
     blank = torch.zeros(height, width, dtype=torch.int64)
     ready = EvalResize(None if size is None else (size[0], size[1]))(Sample(image, blank, None, "")).image
-    ids = trained.model.predict(ready[None].to(device)).cpu()
+    ids = predict_views(trained.model, ready[None].to(device), views).cpu()
     return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
 
 
@@ -56,7 +59,7 @@ def main(config: PredictConfig) -> None:
         return
     for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
         image = read_image(file)
-        ids = predict(trained, image, device)
+        ids = predict(trained, image, device, config.views)
         save_label_png(ids, output / "labels" / f"{name}.png", num_classes=spec.num_classes)
         save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{name}.png")
         save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{name}.png")
