@@ -3,15 +3,13 @@
 Shapes: N images, S pixels of an image, D embedding size; p pixels of a chunk, v of them valid.
 """
 
-import os
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
+
+from shared.threads import run_in_threads
 
 ALIGNMENT = 16
 WORTH_A_THREAD = 1024  # pixels
@@ -116,31 +114,8 @@ def share_chunks(work: Callable[[Sequence[Chunk]], Result], chunks: Sequence[Chu
     count = min(torch.get_num_threads(), len(chunks)) if device.type == "cpu" else 1
     if count <= 1:
         return [work(chunks)]
-    inference = torch.is_inference_mode_enabled()
-
-    def work_without_gradients(share: Sequence[Chunk]) -> Result:
-        with torch.inference_mode(inference), torch.no_grad():  # a thread starts without its caller's modes, and without autocast
-            return work(share)
-
     bounds = [len(chunks) * i // count for i in range(count + 1)]
-    pool = _pool(torch.get_num_threads(), os.getpid())
-    return list(pool.map(work_without_gradients, [chunks[start:stop] for start, stop in pairwise(bounds)]))
-
-
-@cache
-def _pool(num_threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads in which torch works with one thread. A forked process has none of its parent's threads, and makes its own."""
-    pool = ThreadPoolExecutor(num_threads, "chunks", _use_one_thread)
-    all_started = threading.Barrier(num_threads)
-    list(pool.map(lambda _: all_started.wait(), range(num_threads)))
-    # A thread's number is its own, but the last one set anywhere is also what later threads begin with.
-    torch.set_num_threads(num_threads)
-    return pool
-
-
-def _use_one_thread() -> None:
-    torch.get_num_threads()  # takes over the process's number, which would otherwise happen later and undo the next line
-    torch.set_num_threads(1)
+    return run_in_threads(work, [chunks[start:stop] for start, stop in pairwise(bounds)])
 
 
 def _read_columns(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

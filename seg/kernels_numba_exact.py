@@ -14,7 +14,6 @@ import numpy as np
 from numba import njit, typeof, types
 
 from seg.kernels_numba_block import CLASSES_AT_ONCE, ClassTable, class_table
-from seg.kernels_numba_compile import Kinds, compiled
 from seg.kernels_numba_lanes import (
     any_lane,
     lane_count,
@@ -28,6 +27,8 @@ from seg.kernels_numba_lanes import (
     spread,
     store,
 )
+from seg.kernels_numba_types import Kinds
+from shared.numba_code import compiled
 
 LN2 = math.log(2)
 SAFE_RANGE = 2.0**-90, 2.0**90  # of S and of 2^z_target: float32 ends at 2^±126, and they are still multiplied

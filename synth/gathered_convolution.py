@@ -43,6 +43,7 @@ class TransposedBags(NamedTuple):
     weights: Tensor | None  # (entries,)
     segments: Tensor  # (segments,) first entry of each segment
     rows: Tensor  # (num_rows,) first segment of each row
+    rows_are_segments: bool  # every row has exactly one segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,15 @@ class Bags:
         starts = counts.cumsum(0) - counts
         segments = torch.cat([starts, torch.arange(0, num_entries, SEGMENT, device=starts.device)]).unique()
         weights = None if self.weights is None else self.weights[order]
-        return TransposedBags(bag_of_entry[order], weights, segments, torch.searchsorted(segments, starts))
+        rows = torch.searchsorted(segments, starts)
+        rows_are_segments = len(segments) == self.num_rows and bool((counts > 0).all())
+        return TransposedBags(bag_of_entry[order], weights, segments, rows, rows_are_segments)
+
+
+def one_each(count: int, device: torch.device) -> Bags:
+    """The unit matrix."""
+    numbers = torch.arange(count, device=device)
+    return Bags(numbers, numbers, count, order=numbers)
 
 
 class _SumRows(torch.autograd.Function):
@@ -82,9 +91,20 @@ class _SumRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        lists = ctx.bags.transposed
-        partial = _bag_sums(gradient.contiguous(), lists.bags, lists.segments, lists.weights)
-        return _bag_sums(partial, torch.arange(len(partial), device=partial.device), lists.rows, None), None
+        return sum_partial_sums(sum_segments(gradient.contiguous(), ctx.bags), ctx.bags), None
+
+
+def sum_segments(per_bag: Tensor, bags: Bags) -> Tensor:
+    """(bags, O) -> (segments, O): sums over the segments of the transposed bags."""
+    lists = bags.transposed
+    return _bag_sums(per_bag, lists.bags, lists.segments, lists.weights)
+
+
+def sum_partial_sums(partial: Tensor, bags: Bags) -> Tensor:
+    """(segments, O) -> (num_rows, O): the segments of each row of the transposed bags."""
+    if bags.transposed.rows_are_segments:
+        return partial
+    return _bag_sums(partial, torch.arange(len(partial), device=partial.device), bags.transposed.rows, None)
 
 
 def _bag_sums(rows: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:

@@ -9,11 +9,24 @@ Letters: N images, S width of the semantics, K ids of a layout, T taps and O out
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synth.gathered_convolution import Geometry, Pair, Patches, convolve_features, convolve_ids, distinct_patches, sum_rows, to_pixels
+from synth.gathered_convolution import (
+    Bags,
+    Geometry,
+    Pair,
+    Patches,
+    convolve_features,
+    convolve_ids,
+    distinct_patches,
+    one_each,
+    sum_rows,
+    to_pixels,
+)
+from synth.modulation import Maps, Rows
 
 KernelRows = Callable[[Tensor], Tensor]
 """(O, S, kh, kw) -> (K, T·O): what the taps of a kernel answer to each of the K ids of a layout."""
@@ -37,13 +50,12 @@ class Layout(ABC):
         Further input channels of `conv` are the caller's to add: the discriminator's first kernel also reads the image.
         """
 
-    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """`first`, ReLU, then a second convolution of the same geometry, which keeps the size.
+    @abstractmethod
+    def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Maps | Rows:
+        """Scale and shift: `first`, ReLU, then a second convolution of the same geometry, which keeps the size.
 
-        kernel: (2·O, first.out_channels, kh, kw). bias: (2·O,). Returns the two halves of the channels, (N, O, height, width) each.
+        kernel: (2·O, first.out_channels, kh, kw), of the O channels of the scale and then of the shift. bias: (2·O,).
         """
-        scale, shift = F.conv2d(F.relu(self.convolve(first)), kernel, bias, padding=_padding(first)).chunk(2, dim=1)
-        return scale, shift
 
     @abstractmethod
     def resized(self, height: int, width: int) -> "Layout":
@@ -86,6 +98,9 @@ class DenseLayout(Layout):
     def convolve(self, conv: nn.Conv2d) -> Tensor:
         return F.conv2d(self.semantic_map, conv.weight[:, : self.width], conv.bias, conv.stride, _padding(conv))
 
+    def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Maps:
+        return Maps(*_convolve_twice(self, first, kernel, bias).chunk(2, dim=1))
+
     def resized(self, height: int, width: int) -> "DenseLayout":
         return DenseLayout(F.interpolate(self.semantic_map, (height, width), mode="nearest"))
 
@@ -108,13 +123,17 @@ class GatheredLayout(Layout):
     def convolve(self, conv: nn.Conv2d) -> Tensor:
         return to_pixels(self._of_patches(conv), self._patches_of(_geometry(conv)))
 
-    def convolve_twice(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Rows:
         """Exact, but computed once for every distinct patch that both kernels see together, unless patches hardly repeat."""
         patches = self._patches_of(_geometry(first)).wider
-        if len(patches.members) > MOSTLY_DISTINCT * len(patches.of_pixel.indices):
-            return super().convolve_twice(first, kernel, bias)
-        scale, shift = convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches).chunk(2, dim=1)
-        return to_pixels(scale.contiguous(), patches), to_pixels(shift.contiguous(), patches)
+        if len(patches.members) <= MOSTLY_DISTINCT * len(patches.of_pixel.indices):
+            return Rows(convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches), patches.of_pixel)
+        maps = _convolve_twice(self, first, kernel, bias)
+        return Rows(maps.permute(0, 2, 3, 1).reshape(-1, len(bias)), self._pixel_by_pixel)
+
+    @cached_property
+    def _pixel_by_pixel(self) -> Bags:
+        return one_each(self.ids.numel(), self.ids.device)
 
     def _of_patches(self, conv: nn.Conv2d) -> Tensor:
         """(U, O): the convolution at each distinct patch."""
@@ -138,6 +157,11 @@ class GatheredLayout(Layout):
         if geometry not in self._patches:
             self._patches[geometry] = distinct_patches(self.ids, self.num_ids, geometry)
         return self._patches[geometry]
+
+
+def _convolve_twice(layout: Layout, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
+    """(N, 2·O, height, width) without regard to what repeats."""
+    return F.conv2d(F.relu(layout.convolve(first)), kernel, bias, padding=_padding(first))
 
 
 def _geometry(conv: nn.Conv2d) -> Geometry:

@@ -4,13 +4,15 @@ SPADE, Eq. 1: out = γ(m) · (x − μ)/σ + β(m), with γ and β convolved fro
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synth.layout import SemanticPyramid
+from synth.modulation import modulate
 from synth.spectral import SpectralConv2d
 
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "sync": nn.SyncBatchNorm, "instance": nn.InstanceNorm2d}
+SLOPE = 0.2
+"""Of the LeakyReLU behind a SPADE layer."""
 
 
 class Spade(nn.Module):
@@ -26,13 +28,12 @@ class Spade(nn.Module):
         self.mlp_gamma = nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)
         self.mlp_beta = nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
-        """x: (N, channels, h, w). Returns the same shape."""
-        layout = pyramid.at(x.shape[2], x.shape[3])
+    def forward(self, x: Tensor, pyramid: SemanticPyramid, *, slope: float = 1.0) -> Tensor:
+        """x: (N, channels, h, w). slope: of the LeakyReLU that follows; 1: none. Returns x's shape."""
         first = self.mlp_shared[0]
         assert isinstance(first, nn.Conv2d)
-        scale, shift = layout.convolve_twice(first, *self._modulation())
-        return (self.param_free_norm(x) * scale).add_(shift)
+        modulation = pyramid.at(x.shape[2], x.shape[3]).modulation(first, *self._modulation())
+        return modulate(x, self.param_free_norm, modulation, slope)
 
     def _modulation(self) -> tuple[Tensor, Tensor]:
         """Kernel and bias that give 1 + γ and β in one convolution; the 1 rides on γ's bias."""
@@ -59,5 +60,5 @@ class SpadeResidualBlock(nn.Module):
     def forward(self, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
         """(N, in_channels, h, w) -> (N, out_channels, h, w)."""
         shortcut = self.conv_s(self.norm_s(x, pyramid)) if self.learned_shortcut else x
-        inner = self.conv_0(F.leaky_relu(self.norm_0(x, pyramid), 0.2, inplace=True))
-        return shortcut + self.conv_1(F.leaky_relu(self.norm_1(inner, pyramid), 0.2, inplace=True))
+        inner = self.conv_0(self.norm_0(x, pyramid, slope=SLOPE))
+        return shortcut + self.conv_1(self.norm_1(inner, pyramid, slope=SLOPE))

@@ -1,8 +1,11 @@
 """Convolution with spectral normalisation (Miyato et al., 2018), and the initialisation of all synthesis networks."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -32,18 +35,42 @@ class SpectralConv2d(nn.Conv2d):
     def normalised_kernel(self) -> Tensor:
         """(O, I, kh, kw): weight_orig / σ. In training mode the stored vectors advance by one iteration."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):  # reduced precision would spoil the iteration
-            matrix = self.weight_orig.flatten(1)
-            u, v = self._advance(matrix) if self.training else (self.weight_u, self.weight_v)
-            return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+            return _DivideByNorm.apply(self.weight_orig, *self._singular_vectors())
 
     @torch.no_grad()
-    def _advance(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    def _singular_vectors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """u, v and σ = uᵀ·W·v."""
+        matrix = self.weight_orig.flatten(1)
+        if not self.training:
+            return self.weight_u, self.weight_v, torch.dot(self.weight_u, torch.mv(matrix, self.weight_v))
         v = _unit(torch.mv(matrix.t(), self.weight_u))
-        u = _unit(torch.mv(matrix, v))
+        product = torch.mv(matrix, v)
+        u = _unit(product)
         # The graph keeps u and v; the buffers get copies, which a second forward may overwrite before the first one's backward.
         self.weight_u.copy_(u)
         self.weight_v.copy_(v)
-        return u, v
+        return u, v, torch.dot(u, product)
+
+
+class _DivideByNorm(torch.autograd.Function):
+    """W / σ with σ = uᵀ·W·v and constant u, v. With G = ∂loss/∂(W/σ): ∂W = (G − ⟨G, W/σ⟩·u·vᵀ) / σ, in two sweeps over the kernel.
+
+    Large kernels at small sizes cost more to sweep over than to convolve with.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, u: Tensor, v: Tensor, norm: Tensor) -> Tensor:
+        normalised = kernel / norm
+        ctx.save_for_backward(normalised, u, v, norm)
+        return normalised
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        normalised, u, v, norm = ctx.saved_tensors
+        along = torch.dot(gradient.reshape(-1), normalised.reshape(-1))
+        rows = gradient.reshape(len(u), -1)
+        return torch.addr(rows / norm, u * (-along / norm), v).view(normalised.shape), None, None, None
 
 
 def _unit(vector: Tensor) -> Tensor:

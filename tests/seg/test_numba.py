@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit, types
 
-from seg import kernels_numba_compile, neighbours_numba
-from seg.kernels_numba_compile import compiled
+from seg import neighbours_numba
 from seg.kernels_numba_lanes import lane_count, load, store
 from seg.kernels_numba_loss import _exp, neighbour_loss_kernel
 from seg.losses import neighbour_cross_entropy
 from seg.neighbours_numba import TILE_PIXELS, numba_obstacle, require_numba
+from shared import numba_code
 from shared.errors import InputError
+from shared.numba_code import compiled
 from tests.seg.loss_problems import DISTANCES, problem, relative_error, value_and_gradients
 
 
@@ -177,7 +178,7 @@ def test_a_change_of_any_kernel_file_is_compiled(monkeypatch: pytest.MonkeyPatch
     def twice(x: int) -> int:
         return 2 * x
 
-    monkeypatch.setattr(kernels_numba_compile, "_digest_of_kernels", lambda: "other")
+    monkeypatch.setattr(numba_code, "_digest_of_kernels", lambda folder: "other")
     compiled(twice, types.int64, types.int64)
     assert twice.__qualname__ == "twice_other"  # numba names its files by it
 

@@ -1,0 +1,164 @@
+"""SPADE's last step in one operation: normalise, scale by 1 + γ, shift by β, LeakyReLU (Park et al., 2019, Eq. 1).
+
+Scale and shift are *rows*, one for every distinct patch of the semantics, and a pixel looks its row up where it is used: the maps of scale
+and shift, the normalised features and their gradients never exist. What is kept for the backward pass is the input and the output.
+
+With d = ∂loss/∂(scaled and shifted), x̂ = (x − μ)/σ and row r(p) of pixel p:
+
+    ∂shift_r = Σ_p∈r d,   ∂scale_r = Σ_p∈r d·x̂,   ∂x = (d·scale − m₁ − x̂·m₂) / σ
+
+Batch statistics take part in the last one with m₁ = mean over pixels of d·scale and m₂ = mean of d·scale·x̂. Both follow from the rows
+alone: P·m₁ = Σ_r scale_r·∂shift_r and P·m₂ = Σ_r scale_r·∂scale_r. So two sweeps over the pixels are enough.
+
+Letters: N images, P pixels of the batch, C channels, U rows.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from synth.gathered_convolution import Bags, sum_partial_sums
+from synth.modulation_torch import TorchSweeps
+
+
+class Maps(NamedTuple):
+    """Scale and shift of every pixel, (N, C, h, w) each."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Scale and shift of every distinct patch.
+
+    rows: (U, 2·C), scale and then shift. of_pixel: the bags (P × U) that look up each pixel's row, images one after the other.
+    """
+
+    rows: Tensor
+    of_pixel: Bags
+
+
+class Sweeps(Protocol):
+    """What goes over all pixels. x, y, d: (P, C) features, results and gradients of results. a, b: (C,), x̂ = a·x + b.
+
+    rows: (U, 2·C). index: (P,) row of each pixel. slope: of negative results, above 0.
+    """
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and (biased) variance of each channel, (C,) float32 each."""
+
+    def apply(self, x: Tensor, a: Tensor, b: Tensor, rows: Tensor, index: Tensor, slope: float) -> Tensor:
+        """(P, C): the result."""
+
+    def row_gradients(self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, of_pixel: Bags) -> Tensor:
+        """(segments, 2·C): sums over the segments of the transposed bags of what the pixels add to the gradient of their rows."""
+
+    def input_gradient(
+        self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, rows: Tensor, index: Tensor, means: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """(P, C): ∂x with `means` = m₁, m₂, (C,) each."""
+
+
+def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float = 1.0) -> Tensor:
+    """Normalise, scale, shift and activate.
+
+    x: (N, C, h, w). norm: without parameters. slope: of the LeakyReLU; 1: none. Returns x's shape.
+    """
+    if isinstance(modulation, Maps):
+        result = (norm(x) * modulation.scale).add_(modulation.shift)
+        return result if slope == 1 else F.leaky_relu(result, slope, inplace=True)
+    if not _has_batch_statistics(norm):
+        x, norm = norm(x), nn.Identity()
+    return _Modulate.apply(x, modulation.rows, modulation.of_pixel, norm, slope)
+
+
+def _has_batch_statistics(norm: nn.Module) -> bool:
+    return type(norm) is nn.BatchNorm2d and norm.momentum is not None and norm.track_running_stats
+
+
+class _Modulate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, of_pixel: Bags, norm: nn.Module, slope: float) -> Tensor:
+        sweeps = sweeps_for(x, rows)
+        pixels, rows = _as_pixels(x), rows.detach()
+        a, b = _normalisation(pixels, norm, sweeps)
+        y = sweeps.apply(pixels, a, b, rows, of_pixel.indices, slope)
+        ctx.of_pixel, ctx.slope, ctx.sweeps, ctx.size = of_pixel, slope, sweeps, x.shape
+        ctx.over_batch = isinstance(norm, nn.BatchNorm2d) and norm.training
+        ctx.save_for_backward(pixels, a, b, rows, y)
+        return _as_map(y, x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        x, a, b, rows, y = ctx.saved_tensors
+        d, channels = _as_pixels(gradient), x.shape[1]
+        means = x.new_zeros(channels, dtype=a.dtype), x.new_zeros(channels, dtype=a.dtype)
+        row_gradient = None
+        if ctx.needs_input_grad[1] or ctx.over_batch:
+            partial = ctx.sweeps.row_gradients(x, a, b, y, d, ctx.slope, ctx.of_pixel)
+            row_gradient = sum_partial_sums(partial, ctx.of_pixel)
+        if not ctx.needs_input_grad[0]:
+            return None, row_gradient, None, None, None
+        if ctx.over_batch:
+            assert row_gradient is not None
+            scale = rows[:, :channels].to(a.dtype)
+            of_scale, of_shift = row_gradient[:, :channels], row_gradient[:, channels:]
+            means = (scale * of_shift).sum(0) / len(x), (scale * of_scale).sum(0) / len(x)
+        input_gradient = ctx.sweeps.input_gradient(x, a, b, y, d, ctx.slope, rows, ctx.of_pixel.indices, means)
+        row_gradient = None if row_gradient is None else row_gradient.to(rows.dtype)
+        return _as_map(input_gradient, ctx.size), row_gradient, None, None, None
+
+
+def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Tensor, Tensor]:
+    """a, b (C,) of x̂ = a·x + b, for a BatchNorm2d, whose running statistics advance as they do in torch, or for the identity."""
+    dtype = torch.promote_types(pixels.dtype, torch.float32)
+    if not isinstance(norm, nn.BatchNorm2d):
+        return pixels.new_ones(pixels.shape[1], dtype=dtype), pixels.new_zeros(pixels.shape[1], dtype=dtype)
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    mean, variance = norm.running_mean, norm.running_var
+    if norm.training:
+        count = len(pixels)
+        if count == 1:
+            raise ValueError("batch statistics need more than one pixel; got a batch of a single one")
+        mean, variance = sweeps.moments(pixels)
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_(variance.to(norm.running_var.dtype) * (count / (count - 1)), norm.momentum)
+    a = (variance.to(dtype) + norm.eps).rsqrt()
+    return a, -mean.to(dtype) * a
+
+
+def _as_pixels(maps: Tensor) -> Tensor:
+    """(N, C, h, w) -> (P, C), without a copy where the memory is channels-last."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def _as_map(pixels: Tensor, size: torch.Size) -> Tensor:
+    """(P, C) -> (N, C, h, w) in channels-last memory."""
+    return pixels.view(size[0], *size[2:], size[1]).permute(0, 3, 1, 2)
+
+
+def sweeps_for(x: Tensor, rows: Tensor) -> Sweeps:
+    """The fastest there is for these tensors."""
+    if x.device.type == "cpu" and x.dtype == rows.dtype == torch.float32 and not numba_obstacle():
+        from synth.modulation_numba import NumbaSweeps
+
+        return NumbaSweeps()
+    return TorchSweeps()
+
+
+@cache
+def numba_obstacle() -> str:
+    """Why the compiled kernels cannot be loaded; empty where they can."""
+    try:
+        import synth.kernels_numba_modulation  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,38 @@
+"""The sweeps of `synth.modulation` in plain torch: any device and precision, and the reference of the compiled ones."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synth.gathered_convolution import Bags, sum_segments
+
+
+class TorchSweeps:
+    """`synth.modulation.Sweeps`. Maps of scale and shift exist while a sweep lasts."""
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Sweeps`."""
+        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, correction=0)
+        return mean, variance
+
+    def apply(self, x: Tensor, a: Tensor, b: Tensor, rows: Tensor, index: Tensor, slope: float) -> Tensor:
+        """See `Sweeps`."""
+        scale, shift = rows.index_select(0, index).chunk(2, dim=1)
+        return F.leaky_relu(((x * a + b) * scale).add_(shift), slope).to(x.dtype)
+
+    def row_gradients(self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, of_pixel: Bags) -> Tensor:
+        """See `Sweeps`."""
+        before = _before_activation(d, y, slope).to(a.dtype)
+        return sum_segments(torch.cat([before * (x * a + b), before], 1), of_pixel)
+
+    def input_gradient(
+        self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, rows: Tensor, index: Tensor, means: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """See `Sweeps`."""
+        scale = rows[:, : x.shape[1]].index_select(0, index)
+        gradient = _before_activation(d, y, slope) * scale - means[0] - (x * a + b) * means[1]
+        return (gradient * a).to(x.dtype)
+
+
+def _before_activation(d: Tensor, y: Tensor, slope: float) -> Tensor:
+    return d if slope == 1 else torch.where(y > 0, d, d * slope)
