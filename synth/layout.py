@@ -32,8 +32,8 @@ KernelRows = Callable[[Tensor], Tensor]
 """(O, S, kh, kw) -> (K, T·O): what the taps of a kernel answer to each of the K ids of a layout."""
 
 
-MOSTLY_DISTINCT = 0.3
-"""Share of distinct patches per pixel above which a convolution of the whole map is faster than one per patch."""
+MOSTLY_DISTINCT = 0.7
+"""Share of distinct patches per pixel above which a convolution of the whole map is faster than one per patch (docs/performance.md)."""
 
 
 class Layout(ABC):
@@ -129,7 +129,7 @@ class GatheredLayout(Layout):
         if len(patches.members) <= MOSTLY_DISTINCT * len(patches.of_pixel.indices):
             return Rows(convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches), patches.of_pixel)
         maps = _convolve_twice(self, first, kernel, bias)
-        return Rows(maps.permute(0, 2, 3, 1).reshape(-1, len(bias)), self._pixel_by_pixel)
+        return Rows(maps.permute(0, 2, 3, 1).reshape(-1, len(bias)).contiguous(), self._pixel_by_pixel)
 
     @cached_property
     def _pixel_by_pixel(self) -> Bags:

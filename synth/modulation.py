@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from synth.gathered_convolution import Bags, sum_partial_sums
+from synth.gathered_convolution import Bags, Pair, sum_partial_sums, sum_rows
 from synth.modulation_torch import TorchSweeps
 
 
@@ -42,6 +42,11 @@ class Rows:
 
     rows: Tensor
     of_pixel: Bags
+
+    def maps(self, images: int, size: Pair) -> Maps:
+        """Every pixel's, for so many images of (height, width)."""
+        maps = sum_rows(self.rows, self.of_pixel).view(images, *size, -1).permute(0, 3, 1, 2)
+        return Maps(*maps.chunk(2, dim=1))
 
 
 class Sweeps(Protocol):
@@ -75,6 +80,8 @@ def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float =
         return result if slope == 1 else F.leaky_relu(result, slope, inplace=True)
     if not _has_batch_statistics(norm):
         x, norm = norm(x), nn.Identity()
+        if x.requires_grad:
+            x.register_hook(Tensor.contiguous)  # torch's InstanceNorm2d takes a channels-last gradient of a single image for another one
     return _Modulate.apply(x, modulation.rows, modulation.of_pixel, norm, slope)
 
 
@@ -124,6 +131,7 @@ def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Ten
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     mean, variance = norm.running_mean, norm.running_var
     if norm.training:
+        assert norm.momentum is not None
         count = len(pixels)
         if count == 1:
             raise ValueError("batch statistics need more than one pixel; got a batch of a single one")
@@ -137,7 +145,7 @@ def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Ten
 
 def _as_pixels(maps: Tensor) -> Tensor:
     """(N, C, h, w) -> (P, C), without a copy where the memory is channels-last."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]).contiguous()
 
 
 def _as_map(pixels: Tensor, size: torch.Size) -> Tensor:

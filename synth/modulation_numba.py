@@ -1,7 +1,8 @@
 """The sweeps of `synth.modulation` on the CPU, compiled: each reads its inputs once, and threads share the pixels."""
 
 from collections.abc import Callable
-from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,27 +19,25 @@ class NumbaSweeps:
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `Sweeps`. Sums are of differences from the first pixel, in float64 over blocks of pixels."""
-        kernel, shares = kernels.moments_kernel(), _shares(len(x), x.shape[1])
-        sums = torch.zeros(len(shares), 2, x.shape[1], dtype=torch.float64)
-        run_in_threads(lambda share: kernel(x.numpy(), share[0], share[1], sums[share[2]].numpy()), shares)
+        bounds = _bounds(x)
+        sums = torch.zeros(len(bounds), 2, x.shape[1], dtype=torch.float64)
+        _run(kernels.moments_kernel(), [(x, *bound, part) for bound, part in zip(bounds, sums)])
         offset, square = sums.sum(0) / len(x)
         return (x[0] + offset).float(), (square - offset.square()).clamp_(min=0).float()
 
     def apply(self, x: Tensor, a: Tensor, b: Tensor, rows: Tensor, index: Tensor, slope: float) -> Tensor:
         """See `Sweeps`."""
         y = torch.empty_like(x)
-        arrays = x.numpy(), a.numpy(), b.numpy(), rows.detach().numpy(), index.numpy(), slope, y.numpy()
-        _sweep(kernels.apply_kernel(), arrays, len(x), x.shape[1])
+        _run(kernels.apply_kernel(), [(x, a, b, rows, index, slope, y, *bound) for bound in _bounds(x)])
         return y
 
     def row_gradients(self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, of_pixel: Bags) -> Tensor:
         """See `Sweeps`."""
         lists = of_pixel.transposed
         sums = x.new_zeros(len(lists.segments), 2 * x.shape[1])
-        arrays = x.numpy(), a.numpy(), b.numpy(), y.numpy(), d.numpy(), slope, lists.bags.numpy(), lists.segments.numpy(), sums.numpy()
-        kernel, shares = kernels.row_gradients_kernel(), _shares(len(x), x.shape[1])
-        firsts = torch.searchsorted(lists.segments, torch.tensor([start for start, _, _ in shares])).tolist() + [len(lists.segments)]
-        run_in_threads(lambda share: kernel(*arrays, firsts[share[2]], firsts[share[2] + 1]), shares)
+        firsts = torch.searchsorted(lists.segments, torch.tensor([start for start, _ in _bounds(x)])).tolist()
+        shares = pairwise([*firsts, len(lists.segments)])  # a segment belongs to the thread whose pixels it begins among
+        _run(kernels.row_gradients_kernel(), [(x, a, b, y, d, slope, lists.bags, lists.segments, sums, *share) for share in shares])
         return sums
 
     def input_gradient(
@@ -46,21 +45,17 @@ class NumbaSweeps:
     ) -> Tensor:
         """See `Sweeps`."""
         gradient = torch.empty_like(x)
-        arrays = (x, a, b, y, d, slope, rows, index, *means, gradient)
-        plain = tuple(value.numpy() if isinstance(value, Tensor) else value for value in arrays)
-        _sweep(kernels.input_gradient_kernel(), plain, len(x), x.shape[1])
+        inputs = (x, a, b, y, d, slope, rows, index, *means, gradient)
+        _run(kernels.input_gradient_kernel(), [(*inputs, *bound) for bound in _bounds(x)])
         return gradient
 
 
-def _sweep(kernel: Callable[..., None], arrays: tuple[object, ...], count: int, channels: int) -> None:
-    run_in_threads(lambda share: kernel(*arrays, share[0], share[1]), _shares(count, channels))
+def _bounds(x: Tensor) -> list[tuple[int, int]]:
+    """First pixel and end of every thread's share."""
+    threads = max(1, min(torch.get_num_threads(), x.numel() // WORTH_A_THREAD))
+    return list(pairwise(len(x) * number // threads for number in range(threads + 1)))
 
 
-@cache
-def _shares_of(count: int, threads: int) -> list[tuple[int, int, int]]:
-    return [(count * i // threads, count * (i + 1) // threads, i) for i in range(threads)]
-
-
-def _shares(count: int, channels: int) -> list[tuple[int, int, int]]:
-    """First pixel, end and number of every thread's share."""
-    return _shares_of(count, max(1, min(torch.get_num_threads(), count * channels // WORTH_A_THREAD, count)))
+def _run(kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+    """Each call on a thread, with tensors as arrays."""
+    run_in_threads(lambda values: kernel(*(v.detach().numpy() if isinstance(v, Tensor) else v for v in values)), calls)

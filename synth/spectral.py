@@ -30,6 +30,8 @@ class SpectralConv2d(nn.Conv2d):
         self.register_buffer("weight_v", _unit(torch.randn(kernel[0].numel())))
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.device.type == "cpu" and input.numel() < self.weight_orig.numel():
+            input = input.contiguous()  # the kernel would be brought into the memory format of the input; the smaller one is rearranged
         return self._conv_forward(input, self.normalised_kernel(), self.bias)
 
     def normalised_kernel(self) -> Tensor:

@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from synth import modulation
 from synth.gathered_convolution import Geometry, distinct_patches
-from synth.layout import DenseLayout, GatheredLayout
+from synth.generator import SpadeGenerator
+from synth.instance_edges import instance_edges
+from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
+from synth.modulation import Rows
 from synth.semantics import build_semantics
 
 
@@ -74,20 +78,64 @@ def test_uneven_geometry():
 
 
 @pytest.mark.parametrize("repeats", [True, False], ids=["patches repeat", "noise"])
-def test_two_convolutions(repeats):
+@pytest.mark.parametrize("with_edges", [False, True])
+@pytest.mark.parametrize("semantics", ["onehot", "random"])
+def test_scale_and_shift(repeats, with_edges, semantics):
+    """Two maps with ignored pixels, through both branches: once per patch, and by a convolution where patches hardly repeat."""
     torch.manual_seed(0)
-    label_map = torch.zeros(2, 12, 16, dtype=torch.long) if repeats else torch.randint(-1, 6, (2, 12, 16))
-    label_map[:, 4:, 9:] = 3
-    layouts = dense_and_gathered(label_map, 6)
-    first = nn.Conv2d(7, 5, 3, padding=1)
+    label_map = torch.zeros(2, 24, 32, dtype=torch.long) if repeats else torch.randint(-1, 6, (2, 24, 32))
+    label_map[:, 8:, 18:], label_map[1, :4] = 3, -1
+    edges = instance_edges(label_map) if with_edges else None
+    gathered = build_semantics(semantics, 6, embedding_dim=3, instance_edges=with_edges).pyramid(label_map, edges).pooled(0)
+    dense = dense_of(semantics, label_map, edges)
+    first = nn.Conv2d(dense.width, 5, 3, padding=1)
     kernel, bias = torch.randn(8, 5, 3, 3, requires_grad=True), torch.randn(8, requires_grad=True)
     results = []
-    for layout in layouts:
-        scale, shift = layout.convolve_twice(first, kernel, bias)
-        loss = (scale.sin() + shift.cos()).sum()
-        results.append([scale, shift, *torch.autograd.grad(loss, [kernel, bias, *first.parameters()])])
+    for layout in (dense, gathered):
+        maps = layout.modulation(first, kernel, bias)
+        if isinstance(maps, Rows):
+            assert (len(maps.rows) < label_map.numel()) == repeats
+            maps = maps.maps(2, (24, 32))
+        loss = (maps.scale.sin() + maps.shift.cos()).sum()
+        results.append([*maps, *torch.autograd.grad(loss, [kernel, bias, *first.parameters()])])
     for expected, actual in zip(*results):
-        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-5 * max(1.0, float(expected.abs().max())))
+
+
+def dense_of(semantics: str, label_map: Tensor, edges: Tensor | None) -> DenseLayout:
+    """The semantic map as a tensor, looked up with ordinary indexing."""
+    table = build_semantics(semantics, 6, embedding_dim=3).table
+    vectors = torch.eye(7) if table is None else table
+    semantic_map = vectors[torch.where(label_map < 0, 6, label_map)].permute(0, 3, 1, 2)
+    return DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1))
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["compiled", "torch"])
+def test_whole_generator(fused, monkeypatch):
+    """Images and gradients of all weights: several maps, edges, unknown ids; beside the same weights over the one-hot tensor in float64."""
+    if not fused:
+        monkeypatch.setattr(modulation, "numba_obstacle", lambda: "not in this test")
+    torch.manual_seed(1)
+    label_map = torch.randint(-1, 5, (2, 8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    edges = instance_edges(label_map)
+    results = []
+    for name, dtype in (("onehot_dense", torch.float64), ("onehot_dense", torch.float32), ("onehot", torch.float32)):
+        torch.manual_seed(0)
+        generator = SpadeGenerator(build_semantics(name, 5, instance_edges=True), image_size=(64, 64), width=4, hidden=6)
+        for parameter in generator.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        with torch.no_grad():
+            pyramid = generator.semantics.pyramid(label_map, edges)
+        if dtype == torch.float64:
+            layout = pyramid.pooled(0)
+            assert isinstance(layout, DenseLayout)
+            pyramid = SemanticPyramid(DenseLayout(layout.semantic_map.double()))
+        images = generator.to(dtype)(pyramid)
+        gradients = torch.autograd.grad(images.square().sum(), list(generator.parameters()))
+        results.append([images.detach(), *gradients, *(buffer.to(dtype) for buffer in generator.buffers())])
+    for truth, plain, gathered in zip(*results):
+        allowed = 4 * (plain.double() - truth).norm() + 1e-5 * truth.norm() + 1e-4  # biases before a normalisation have gradients of 0
+        assert (gathered.double() - truth).norm() <= allowed
 
 
 def test_long_bags_are_summed_exactly():

@@ -1,0 +1,96 @@
+"""What is measured: sizes, and label maps of a data set whose ids are spread over any number of classes."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared.constants import IGNORE_INDEX
+from shared.data import build_dataset
+from shared.data.config import DataConfig
+from shared.errors import InputError
+
+MAP_SIZE = 256, 512
+"""(height, width) at which label maps are kept; smaller ones are resized from it."""
+SMALL_SIZE = 64, 128
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size of one kind of work.
+
+    Attributes:
+        group: the kind, a key of `synth.benchmark.groups.GROUPS`.
+        classes: C of the semantics.
+        images, height, width: of the label maps in pixels.
+        channels: of the features that are modulated; of a network its base width (ngf, ndf).
+        hidden: channels between the semantics and their scale and shift.
+        dim: D of the class embeddings.
+        device: "cpu" or "cuda".
+        threads: CPU threads.
+        seed: of weights and images.
+        maps: file with label maps, (M, *MAP_SIZE).
+    """
+
+    group: str
+    classes: int
+    images: int
+    height: int
+    width: int
+    channels: int
+    hidden: int
+    dim: int
+    device: str
+    threads: int
+    seed: int
+    maps: str
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.images * self.height * self.width
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What a result says about its case."""
+        names = ("classes", "images", "height", "width", "channels", "hidden", "dim")
+        return {"pixels": self.pixels} | {name: asdict(self)[name] for name in names}
+
+    def small(self) -> "Case":
+        """The same work on few pixels and channels, to load and compile what it needs."""
+        channels = min(self.channels, 4)
+        return replace(self, images=1, height=SMALL_SIZE[0], width=SMALL_SIZE[1], channels=channels, classes=min(self.classes, 40))
+
+
+def save_label_maps(config: DataConfig, count: int, path: Path) -> Tensor:
+    """Keep `count` label maps (M, H, W) of the data set's training split, spread evenly over it, in a file for child processes."""
+    dataset = build_dataset(config, "train")
+    if len(dataset) < count:
+        raise InputError(f"data set {dataset.spec.name} has {len(dataset)} training samples, but maps is {count}; ask for fewer")
+    chosen = (dataset[len(dataset) * number // count].label_map for number in range(count))
+    maps = torch.cat([resized(label_map[None], *MAP_SIZE) for label_map in chosen])
+    np.save(path, maps.numpy())
+    return maps
+
+
+def label_maps(case: Case) -> Tensor:
+    """(images, height, width) int64 with ids in [−1, C), on the case's device."""
+    maps = torch.from_numpy(np.load(case.maps))
+    if len(maps) < case.images:
+        raise InputError(f"there are {len(maps)} label maps, but images is {case.images}; give at least as many maps")
+    return spread(resized(maps[: case.images], case.height, case.width), int(maps.max()) + 1, case.classes).to(case.device)
+
+
+def resized(maps: Tensor, height: int, width: int) -> Tensor:
+    """(N, h, w) -> (N, height, width), nearest."""
+    return F.interpolate(maps[:, None].float(), (height, width), mode="nearest")[:, 0].long()
+
+
+def spread(maps: Tensor, num_ids: int, num_classes: int) -> Tensor:
+    """Ids below `num_ids` to ids below `num_classes`, evenly over them; where there are fewer classes than ids, ids modulo C."""
+    ids = maps * num_classes // num_ids if num_classes >= num_ids else maps % num_classes
+    return torch.where(maps == IGNORE_INDEX, maps, ids)

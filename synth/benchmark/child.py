@@ -1,0 +1,23 @@
+"""One contestant of the benchmark in a process of its own; started by synth.benchmark, not by hand."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from shared.benchmark.isolation import answer_parent
+from shared.benchmark.memory import limit_memory
+from synth.benchmark.cases import Case
+from synth.benchmark.groups import footprint_here
+
+
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """Footprint of the contestant and the case that the task names, as plain values."""
+    case = Case(**task["case"])
+    torch.set_num_threads(case.threads)
+    limit_memory(task["memory"], torch.device(case.device))
+    return asdict(footprint_here(case, task["contestant"]))
+
+
+if __name__ == "__main__":
+    answer_parent(measure)
