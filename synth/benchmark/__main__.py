@@ -41,8 +41,9 @@ def benchmark(config: BenchmarkConfig) -> None:
         file = Path(folder) / "label_maps.npy"
         maps = save_label_maps(config.data, config.maps, file)
         planned = plan(config, device.type, threads, str(file))
+        descriptions = [_describe(case, config) for case in planned]
         if config.dry_run:
-            print("\n".join(_describe(case, config) for case in planned))
+            print("\n".join(descriptions))
             print(f"on {device} with {threads} threads; would write {run.path}")
             return
         run.start(to_dict(config))

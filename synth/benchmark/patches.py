@@ -1,5 +1,6 @@
 """How often the patches of label maps repeat: what the gathered convolution and the modulation by rows live on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,9 +28,9 @@ class Share:
     wide: float
 
 
-def distinct_shares(maps: Tensor) -> list[Share]:
-    """maps: (M, H, W) int64 with −1 for ignored pixels."""
-    return [_share(resized(maps, *size) + 1, int(maps.max()) + 2) for size in SIZES]
+def distinct_shares(maps: Tensor, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Share]:
+    """maps: (M, H, W) int64 with −1 for ignored pixels. sizes: to which they are resized."""
+    return [_share(resized(maps, *size) + 1, int(maps.max()) + 2) for size in sizes]
 
 
 def _share(maps: Tensor, num_ids: int) -> Share:

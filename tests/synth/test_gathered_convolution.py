@@ -99,7 +99,7 @@ def test_scale_and_shift(repeats, with_edges, semantics):
         loss = (maps.scale.sin() + maps.shift.cos()).sum()
         results.append([*maps, *torch.autograd.grad(loss, [kernel, bias, *first.parameters()])])
     for expected, actual in zip(*results):
-        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-5 * max(1.0, float(expected.abs().max())))
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-5 * max(1.0, float(expected.detach().abs().max())))
 
 
 def dense_of(semantics: str, label_map: Tensor, edges: Tensor | None) -> DenseLayout:
