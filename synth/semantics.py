@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from synth.kernel_columns import columns_of
 from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
 SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
@@ -120,7 +121,7 @@ class Semantics(nn.Module):
         """
         classes = kinds % (self.num_classes + 1)
         if self.table is None:
-            rows = kernel.index_select(1, classes).permute(1, 2, 3, 0).flatten(1)
+            rows = columns_of(kernel, classes).permute(1, 2, 3, 0).flatten(1)
         else:
             rows = self.table[classes] @ kernel[:, : self.table.shape[1]].permute(1, 2, 3, 0).flatten(1)
         if self.instance_edges:
