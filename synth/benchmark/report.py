@@ -103,9 +103,8 @@ class Benchmark:
         ]
         for section in self.sections:
             blocks += [f"## {section.title}", f"{section.conditions}.", to_markdown(section.table)]
-        blocks += ["## Parameters", to_markdown(parameter_table(self.parameters))]
-        if (goals := goal_table(self.goals)).rows:
-            blocks += ["## Goals", to_markdown(goals)]
+        for title, table in (("Parameters", parameter_table(self.parameters)), ("Goals", goal_table(self.goals))):
+            blocks += [f"## {title}", to_markdown(table)] if table.rows else []
         return "\n\n".join(blocks + [f"![]({name})" for name in plots]) + "\n"
 
 
