@@ -143,9 +143,12 @@ def test_the_plan() -> None:
 
 def test_goals() -> None:
     def line(group: str, classes: int, contestant: str, seconds: float, peak: int = 100) -> Result:
-        return Result(group, {"classes": classes, "height": 256}, contestant, Timing(seconds, 0.0, seconds, 5), peak=peak)
+        setting = {"classes": classes, "height": 256, "channels": 64, "hidden": 128}
+        return Result(group, setting, contestant, Timing(seconds, 0.0, seconds, 5), peak=peak)
 
+    small = Result("generator", {"classes": 184, "height": 64, "channels": 16, "hidden": 32}, GATHERED, Timing(99.0, 0.0, 99.0, 5))
     results = [
+        small,  # says nothing about the published size
         *(line("convolution", 184, name, seconds) for name, seconds in ((DENSE + GIVEN, 8.0), (GATHERED + GIVEN, 0.1))),
         *(line("convolution", classes, GATHERED + ROWS_ONLY, classes**0.01) for classes in (19, 10_000)),
         *(line("modulation", 184, name, seconds) for name, seconds in ((DENSE, 9.0), (GATHERED, 1.0))),
@@ -182,7 +185,7 @@ def test_the_command_writes_figures_tables_and_plots(tmp_path: Path, invoke: Inv
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     for name, value in (("MODULATIONS", {(32, 64): 4}), ("CONVOLUTION_SIZE", (32, 64)), ("PUBLISHED_HIDDEN", 8)):
         monkeypatch.setattr(f"synth.benchmark.config.{name}", value)
-    size = ["--size", "[64,128]", "--width", 2, "--hidden", 4, "--maps", 2]
+    size = ["--size", "[64,128]", "--width", 2, "--hidden", 4, "--maps", 2, "--contestants", "[published,gathered]"]
     outcome = invoke("synth.benchmark", "--classes", "[5]", "--repeats", 1, "--threads", 1, "--run_dir", "run", *size)
     assert outcome.status == 0, outcome.errors
     assert "distinct patches per pixel" in outcome.output and "gathered one-hot" in outcome.output
