@@ -48,7 +48,7 @@ def triton_loss(
     pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
 ) -> LossAndGradients:
     """An `Implementation`, see there. float64, D above 64 and K above 32 are left to `chunked_loss`."""
-    require_triton(pixels.device)
+    require_triton(pixels)
     if (
         computation_dtype(pixels, class_embeddings) == torch.float64
         or pixels.shape[1] > LARGEST_DIM

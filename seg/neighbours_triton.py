@@ -3,36 +3,22 @@
 Shapes: N images, S pixels of an image, P pixels, C classes, D embedding size.
 """
 
-from functools import cache
-
 import torch
 
 from seg.launches_triton import LARGEST_DIM, class_tiles, nearest_launch, next_power, padded_bias, padded_width
-from shared.errors import InputError
+from shared.triton_kernels import kernel_obstacle, require_kernels
 
 LARGEST_SHORTLIST = 64
 
 
-@cache
 def triton_obstacle() -> str:
     """Why the kernels cannot be loaded; empty where they can."""
-    try:
-        import seg.kernels_neighbours_triton  # noqa: F401
-    except ImportError as error:
-        return str(error)
-    return ""
+    return kernel_obstacle("seg.kernels_neighbours_triton")
 
 
-def require_triton(device: torch.device) -> None:
-    """Refuse, with an InputError, what the kernels cannot run on: a device that is no CUDA device, unless Triton interprets them."""
-    if triton_obstacle():
-        raise InputError(f"'triton' cannot be loaded ({triton_obstacle()}); choose chunked or torch, or 'auto'")
-    from triton.runtime import JITFunction
-
-    from seg.kernels_neighbours_triton import nearest_kernel
-
-    if device.type != "cuda" and isinstance(nearest_kernel, JITFunction):
-        raise InputError(f"'triton' needs a CUDA device, and the pixel embeddings are on {device}; choose chunked or numba, or 'auto'")
+def require_triton(pixels: torch.Tensor) -> None:
+    """Refuse, with an InputError, pixel embeddings on a device that the kernels cannot run on."""
+    require_kernels("seg.kernels_neighbours_triton", pixels, what="pixel embeddings", instead="chunked or numba")
 
 
 @torch.compiler.disable
@@ -44,7 +30,7 @@ def triton_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
         classes: (C, D) of any norm.
         size: how many; above 64, or with D above 64, plain torch searches.
     """
-    require_triton(pixels.device)
+    require_triton(pixels)
     if size > LARGEST_SHORTLIST or pixels.shape[1] > LARGEST_DIM:
         from seg.neighbours import torch_shortlist
 
@@ -69,7 +55,7 @@ def triton_best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) ->
     Returns:
         (N, S) int64.
     """
-    require_triton(pixels.device)
+    require_triton(pixels)
     vectors = class_embeddings.float()
     return _search(pixels, vectors, _unit(vectors), vectors.new_zeros(len(vectors)), 1).squeeze(2)
 

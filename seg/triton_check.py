@@ -1,6 +1,5 @@
 """Whether the Triton kernels can be relied on here: "auto" asks before it takes them."""
 
-import warnings
 from functools import cache
 
 import torch
@@ -9,7 +8,8 @@ import torch.nn.functional as F
 from seg.losses_chunked import chunked_loss
 from seg.losses_triton import triton_loss
 from seg.neighbours_triton import triton_obstacle
-from seg.objective import Objective
+from seg.objective import Implementation, Objective
+from shared.triton_kernels import kernels_agree
 
 _TOLERANCE = 1e-3  # relative; the kernels' gradients are good to about 4e-4
 
@@ -30,13 +30,11 @@ def triton_agrees(device: torch.device, select: bool) -> bool:
     pixels = F.normalize(classes[labels.clamp(min=0)] + 0.3 * torch.randn(1, 3000, 12, generator=generator), dim=2).movedim(2, 1)
     objective = Objective(8 if select else None, "squared", 20.0, -1, int((labels >= 0).sum()))
     problem = pixels.to(device), classes.to(device), labels.to(device), objective, True
-    try:
-        ours, theirs = triton_loss(*problem), chunked_loss(*problem)
-    except Exception as error:  # whatever a compiler or driver throws, plain torch serves
-        warnings.warn(f"the Triton kernels do not run on {device} ({error}); plain torch computes the loss", stacklevel=2)
-        return False
-    pairs = zip((ours.loss, *ours.gradients), (theirs.loss, *theirs.gradients))
-    worst = max(float((a - b).norm() / b.norm()) for a, b in pairs)
-    if not worst < _TOLERANCE:
-        warnings.warn(f"the Triton kernels are off by {worst:.1e} on {device}; plain torch computes the loss", stacklevel=2)
-    return worst < _TOLERANCE
+
+    def results(implementation: Implementation) -> tuple[torch.Tensor, ...]:
+        result = implementation(*problem)
+        return result.loss, *result.gradients
+
+    return kernels_agree(
+        lambda: results(triton_loss), lambda: results(chunked_loss), where=str(device), what="the loss", tolerance=_TOLERANCE
+    )

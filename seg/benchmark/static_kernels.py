@@ -4,24 +4,16 @@ An instruction per pair of pixel and class takes at least pixels · classes / (1
 exponential per pair as long as eight. The counts include the mask of the target, which most tiles branch around.
 """
 
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
-
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from seg.kernels_neighbours_triton import nearest_kernel, threshold_kernel
 from seg.kernels_triton import class_kernel, pixel_kernel
 from seg.launches_triton import Launch, class_launch, nearest_launch, padded_width, pixel_launch
+from shared.benchmark.compiled import compile_for_sm90
 
-TARGET = GPUTarget("cuda", 90, 32)
 NUM_CLASSES = 1284  # for the choice of tiles: more change nothing
 _POINTERS = {
     "float32": "vectors columns bias thresholds losses gradient other_sums shares peaks copies pulls weights_out",
@@ -115,18 +107,9 @@ def compile_kernels(cases: Iterable[KernelCase] | None = None) -> list[CompiledK
 def _compile(case: KernelCase) -> CompiledKernel:
     launch = case.launch
     constants = case.constants | {"DIM": case.dim, "DIM_PAD": padded_width(case.dim)} | launch.tile()
-    names = case.function.arg_names
-    signature = {name: "constexpr" if name in constants else _type_of(name, case.dtype) for name in names}
-    aligned = [i for i, name in enumerate(names) if signature[name].startswith("*") or name in _ALIGNED.split()]
-    source = ASTSource(
-        fn=case.function,
-        signature=signature,
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
-    )
-    compiled = triton.compile(source, target=TARGET, options=launch.options())
-    usage, instructions = _disassemble(compiled.asm["cubin"])
-    outer, inner = _loops(instructions)
+    types = {name: _type_of(name, case.dtype) for name in case.function.arg_names}
+    compiled = compile_for_sm90(case.function, types, constants, _ALIGNED.split(), launch.options())
+    outer, *inner = compiled.loops
     per_thread = launch.block_p * launch.block_c / (32 * launch.num_warps)  # pairs
     body, rounds = float(len(outer) - sum(map(len, inner))), None
     for loop in inner:
@@ -140,9 +123,9 @@ def _compile(case: KernelCase) -> CompiledKernel:
         dtype=case.dtype,
         tile=f"{launch.block_p}x{launch.block_c}",
         warps=launch.num_warps,
-        registers=usage["REG"],
-        spilled_bytes=usage["STACK"] + usage["LOCAL"],
-        shared_bytes=compiled.metadata.shared,
+        registers=compiled.registers,
+        spilled_bytes=compiled.spilled_bytes,
+        shared_bytes=compiled.shared_bytes,
         instructions_per_pair=body / per_thread,
         instructions_per_round=rounds,
     )
@@ -158,32 +141,3 @@ def _type_of(name: str, pixel_dtype: str) -> str:
     if name in _FLOATS.split():
         return "fp32"
     return "i32" if name in f"{_ALIGNED} {_INT32}".split() else "i64"  # counts of pixels and strides: the largest maps
-
-
-def _disassemble(binary: bytes) -> tuple[dict[str, int], list[tuple[int, str]]]:
-    """Resource usage, and (address, instruction) in their order."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(binary)
-        usage, code = (
-            subprocess.run([tool, option, path], capture_output=True, text=True, check=True).stdout for option in ("-res-usage", "-sass")
-        )
-    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    return found, [(int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", code)]
-
-
-def _loops(instructions: list[tuple[int, str]]) -> tuple[list[str], list[list[str]]]:
-    """The largest loop, and the largest ones inside it. A loop ends in a branch to an earlier place and does not leave the kernel."""
-    found = []
-    for end, text in instructions:
-        branch = re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text)
-        if branch and int(branch[1], 16) < end:
-            body = [line for address, line in instructions if int(branch[1], 16) <= address <= end]
-            if not any("EXIT" in line for line in body):
-                found.append((int(branch[1], 16), end, body))
-    found.sort(key=lambda loop: len(loop[2]), reverse=True)
-    start, end, outer = found[0]
-    inside = [loop for loop in found[1:] if start <= loop[0] and loop[1] <= end]
-    inner = [loop for loop in inside if not any(other is not loop and other[0] <= loop[0] and loop[1] <= other[1] for other in inside)]
-    return outer, [body for _, _, body in inner]
