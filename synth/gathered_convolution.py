@@ -104,14 +104,28 @@ def sum_partial_sums(partial: Tensor, bags: Bags) -> Tensor:
     """(segments, O) -> (num_rows, O): the segments of each row of the transposed bags."""
     if bags.transposed.rows_are_segments:
         return partial
-    return _bag_sums(partial, torch.arange(len(partial), device=partial.device), bags.transposed.rows, None)
+    return _bag_sums(partial, None, bags.transposed.rows, None)
 
 
-def _bag_sums(rows: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+def _bag_sums(rows: Tensor, indices: Tensor | None, offsets: Tensor, weights: Tensor | None) -> Tensor:
+    """The sum of the rows of each bag; without indices the bags share out the rows in their order."""
+    from synth.triton_check import bags_by_triton
+
+    if bags_by_triton(rows):
+        from synth.bags_triton import triton_bag_sums
+
+        return triton_bag_sums(rows, indices, offsets, weights)
+    return torch_bag_sums(rows, indices, offsets, weights)
+
+
+def torch_bag_sums(rows: Tensor, indices: Tensor | None, offsets: Tensor, weights: Tensor | None) -> Tensor:
+    """The same in plain torch."""
     weights = None if weights is None else weights.to(rows.dtype)
+    indices = torch.arange(len(rows), device=rows.device) if indices is None else indices
     return F.embedding_bag(indices, rows, offsets, mode="sum", per_sample_weights=weights)
 
 
+@torch.compiler.disable
 def sum_rows(rows: Tensor, bags: Bags) -> Tensor:
     """The product bags · rows: (num_rows, O) -> (bags, O), differentiable in `rows`."""
     return _SumRows.apply(rows, bags)

@@ -24,6 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from synth.gathered_convolution import Bags, Pair, sum_partial_sums, sum_rows
 from synth.modulation_torch import TorchSweeps
+from synth.modulation_triton import TritonSweeps
+from synth.triton_check import modulation_by_triton
 
 
 class Maps(NamedTuple):
@@ -70,6 +72,7 @@ class Sweeps(Protocol):
         """(P, C): ∂x with `means` = m₁, m₂, (C,) each."""
 
 
+@torch.compiler.disable
 def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float = 1.0) -> Tensor:
     """Normalise, scale, shift and activate.
 
@@ -159,7 +162,7 @@ def sweeps_for(x: Tensor, rows: Tensor) -> Sweeps:
         from synth.modulation_numba import NumbaSweeps
 
         return NumbaSweeps()
-    return TorchSweeps()
+    return TritonSweeps() if modulation_by_triton(x, rows) else TorchSweeps()
 
 
 @cache
