@@ -15,16 +15,17 @@ from shared.triton_kernels import require_kernels
 MODULE = "synth.kernels_bags_triton"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """What the kernels of this package read and write; they compute in float32."""
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+"""Of Triton's compiler: products and sums fused whatever its default is."""
 
 
 @dataclass(frozen=True)
 class BagLaunch:
-    """Bags and channels of a tile, entries loaded at a time, warps."""
+    """Bags and channels of a tile, and entries loaded at a time."""
 
     block_b: int
     block_o: int
     step: int
-    num_warps: int = 4
 
     def tile(self) -> dict[str, int]:
         """Compile-time arguments of the kernel."""
@@ -35,10 +36,12 @@ def bag_launch(num_entries: int, num_bags: int, width: int, rows: torch.dtype, g
     """Fixed, nothing is tuned at run time: 16 bytes for each of 128 threads are loaded per entry, eight entries at a time.
 
     Where the average bag has no second entry, one is loaded; where rows are read in order, so that no index comes first, sixteen.
+    Rows whose width is no multiple of 16 are loaded number by number, and registers then suffice for four numbers of each thread.
     """
     block_o = min(128, max(16, 1 << (width - 1).bit_length()))
     step = 1 if num_entries <= num_bags else 8 if gathered else 16
-    return BagLaunch(2048 // rows.itemsize // block_o, block_o, step)
+    numbers = 512 if width % 16 else 2048 // rows.itemsize
+    return BagLaunch(numbers // block_o, block_o, step)
 
 
 def triton_bag_sums(
@@ -62,7 +65,6 @@ def triton_bag_sums(
     with torch.cuda.device_of(rows):
         bag_kernel[grid](
             rows, rows if indices is None else indices, offsets, rows if weights is None else weights.float(), sums,
-            num_bags, num_entries, width, GATHERED=indices is not None, WEIGHTED=weights is not None, **launch.tile(),
-            num_warps=launch.num_warps,
+            num_bags, num_entries, width, GATHERED=indices is not None, WEIGHTED=weights is not None, **launch.tile(), **OPTIONS,
         )  # fmt: skip
     return sums

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.triton_kernels import require_kernels
+from synth.bags_triton import OPTIONS
 from synth.gathered_convolution import Bags
 
 MODULE = "synth.kernels_modulation_triton"
@@ -21,11 +22,10 @@ MODULE = "synth.kernels_modulation_triton"
 
 @dataclass(frozen=True)
 class Tile:
-    """Pixels and channels of a tile, and warps."""
+    """Pixels and channels of a tile."""
 
     pixels: int
     channels: int
-    num_warps: int = 4
 
 
 def map_tile(width: int) -> Tile:
@@ -71,7 +71,7 @@ class TritonSweeps:
             row_gradients_kernel[(len(sums), -(-width // tile.channels))](
                 x=x, a=a, b=b, y=y, d=d.contiguous(), pixels=lists.bags, segments=lists.segments, sums=sums,
                 num_segments=len(sums), num_pixels=num_pixels, width=width, slope=slope,
-                ACTIVATED=slope != 1, BLOCK_C=tile.channels, STEP=tile.pixels, num_warps=tile.num_warps,
+                ACTIVATED=slope != 1, BLOCK_C=tile.channels, STEP=tile.pixels, **OPTIONS,
             )  # fmt: skip
         return sums
 
@@ -95,7 +95,7 @@ def _visit_map(kernel: Any, **arguments: Any) -> None:
     tile = map_tile(width)
     with torch.cuda.device_of(arguments["x"]):
         kernel[(-(-num_pixels // tile.pixels), -(-width // tile.channels))](
-            **arguments, num_pixels=num_pixels, width=width, BLOCK_P=tile.pixels, BLOCK_C=tile.channels, num_warps=tile.num_warps
+            **arguments, num_pixels=num_pixels, width=width, BLOCK_P=tile.pixels, BLOCK_C=tile.channels, **OPTIONS
         )
 
 

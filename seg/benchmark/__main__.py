@@ -8,14 +8,14 @@ from seg.benchmark.batches import batch_settings, batch_table, largest_batches
 from seg.benchmark.config import GIB, BenchmarkConfig, Planned, plan
 from seg.benchmark.goals import goals_of
 from seg.benchmark.groups import TITLES, contestants_of, footprint_in_child, set_threads
-from seg.benchmark.kernels import compiled_kernels, kernel_table
+from seg.benchmark.kernels import compiled_kernels
 from seg.benchmark.report import Benchmark, Section, write_report
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table
 from shared.benchmark.isolation import Failed
 from shared.benchmark.memory import available_memory
-from shared.benchmark.table import to_text
+from shared.benchmark.table import record_table, to_text
 from shared.benchmark.timing import disturbance
 from shared.config import to_dict
 from shared.errors import InputError
@@ -63,7 +63,7 @@ def benchmark(config: BenchmarkConfig) -> None:
     if "losses" in config.what:
         try:
             found.kernels = compiled_kernels(config.dim)
-            run.log(f"\nKernels compiled for sm_90\n{to_text(kernel_table(found.kernels))}")
+            run.log(f"\nKernels compiled for sm_90\n{to_text(record_table(found.kernels))}")
         except Failed as error:
             run.log(f"\nNo kernels compiled for sm_90: {error}")
 

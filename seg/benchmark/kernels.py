@@ -1,11 +1,8 @@
 """The Triton kernels as compiled for a GPU, which needs none."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from shared.benchmark.isolation import Failed, reason
-from shared.benchmark.table import Table, number
 
 
 def compiled_kernels(dim: int) -> list[Any]:
@@ -20,9 +17,3 @@ def compiled_kernels(dim: int) -> list[Any]:
         return list(compile_kernels(kernel_cases(dims=(dim,), dtypes=("float32",))))
     except Exception as error:
         raise Failed(reason(error)) from error
-
-
-def kernel_table(kernels: Sequence[Any]) -> Table:
-    """A row per kernel; the columns are the fields of its dataclass."""
-    rows = [[str(value) if isinstance(value, str) else number(value) for value in asdict(kernel).values()] for kernel in kernels]
-    return Table(list(asdict(kernels[0])), rows)

@@ -8,14 +8,13 @@ from typing import Any
 
 from seg.benchmark.batches import FIGURE_1, LargestBatch, batch_table
 from seg.benchmark.groups import BASELINES, TITLES
-from seg.benchmark.kernels import kernel_table
 from seg.benchmark.training_step import VARIANTS
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.memory import MIB
 from shared.benchmark.plots import Curve, save_curves
-from shared.benchmark.table import Table, number, percent, result_table, to_markdown, to_text
+from shared.benchmark.table import Table, number, percent, record_table, result_table, to_markdown, to_text
 from shared.files import write_text
 
 
@@ -92,7 +91,7 @@ class Benchmark:
 
     def _extra_blocks(self, plots: Sequence[str]) -> list[str]:
         tables = {f"Largest batch on {self.config['card']:g} GiB, predicted": batch_table(self.batches) if self.batches else None}
-        tables["Kernels compiled for sm_90"] = kernel_table(self.kernels) if self.kernels else None
+        tables["Kernels compiled for sm_90"] = record_table(self.kernels) if self.kernels else None
         tables["Goals"] = goal_table(self.goals)
         blocks = [block for title, table in tables.items() if table and table.rows for block in (f"## {title}", to_markdown(table))]
         return blocks + [f"![]({name})" for name in plots]

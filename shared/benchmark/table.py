@@ -1,7 +1,8 @@
 """Results as a table, for the terminal and as Markdown."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from shared.benchmark.contest import Result
 from shared.benchmark.memory import MIB
@@ -12,6 +13,12 @@ class Table(NamedTuple):
 
     columns: list[str]
     rows: list[list[str]]
+
+
+def record_table(records: Sequence[Any]) -> Table:
+    """A row per record; the columns are the fields of its dataclass."""
+    rows = [[str(value) if isinstance(value, str) else number(value) for value in asdict(record).values()] for record in records]
+    return Table(list(asdict(records[0])), rows)
 
 
 def result_table(results: Sequence[Result], baselines: Sequence[str]) -> Table:
