@@ -91,13 +91,13 @@ class _SumRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return sum_partial_sums(sum_segments(gradient.contiguous(), ctx.bags), ctx.bags), None
+        return sum_partial_sums(sum_segments(gradient.contiguous(), ctx.bags), ctx.bags).to(gradient.dtype), None
 
 
 def sum_segments(per_bag: Tensor, bags: Bags) -> Tensor:
-    """(bags, O) -> (segments, O): sums over the segments of the transposed bags."""
+    """(bags, O) -> (segments, O): sums over the segments of the transposed bags, float32 for half precision."""
     lists = bags.transposed
-    return _bag_sums(per_bag, lists.bags, lists.segments, lists.weights)
+    return _bag_sums(per_bag, lists.bags, lists.segments, lists.weights, torch.promote_types(per_bag.dtype, torch.float32))
 
 
 def sum_partial_sums(partial: Tensor, bags: Bags) -> Tensor:
@@ -107,19 +107,19 @@ def sum_partial_sums(partial: Tensor, bags: Bags) -> Tensor:
     return _bag_sums(partial, None, bags.transposed.rows, None)
 
 
-def _bag_sums(rows: Tensor, indices: Tensor | None, offsets: Tensor, weights: Tensor | None) -> Tensor:
-    """The sum of the rows of each bag; without indices the bags share out the rows in their order."""
+def _bag_sums(rows: Tensor, indices: Tensor | None, offsets: Tensor, weights: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """The sum of the rows of each bag; without indices the bags share out the rows in their order. dtype: of the sums; None: the rows'."""
     from synth.triton_check import bags_by_triton
 
     if bags_by_triton(rows):
         from synth.bags_triton import triton_bag_sums
 
-        return triton_bag_sums(rows, indices, offsets, weights)
-    return torch_bag_sums(rows, indices, offsets, weights)
+        return triton_bag_sums(rows, indices, offsets, weights, dtype)
+    return torch_bag_sums(rows, indices, offsets, weights).to(dtype or rows.dtype)
 
 
 def torch_bag_sums(rows: Tensor, indices: Tensor | None, offsets: Tensor, weights: Tensor | None) -> Tensor:
-    """The same in plain torch."""
+    """The same in plain torch, in the type of the rows."""
     weights = None if weights is None else weights.to(rows.dtype)
     indices = torch.arange(len(rows), device=rows.device) if indices is None else indices
     return F.embedding_bag(indices, rows, offsets, mode="sum", per_sample_weights=weights)

@@ -8,8 +8,9 @@ import torch
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table
+from shared.benchmark.isolation import Failed
 from shared.benchmark.memory import available_memory
-from shared.benchmark.table import to_text
+from shared.benchmark.table import record_table, to_text
 from shared.benchmark.timing import disturbance
 from shared.config import to_dict
 from shared.errors import InputError
@@ -20,6 +21,7 @@ from synth.benchmark.cases import Case, save_label_maps
 from synth.benchmark.config import GIB, BenchmarkConfig, plan
 from synth.benchmark.goals import goals_of
 from synth.benchmark.groups import TITLES, contestants_of, footprint_in_child
+from synth.benchmark.kernels import compiled_kernels
 from synth.benchmark.layers import SEMANTICS
 from synth.benchmark.networks import parameter_counts
 from synth.benchmark.patches import distinct_shares, share_table
@@ -60,6 +62,13 @@ def benchmark(config: BenchmarkConfig) -> None:
             ceilings = ceilings.or_better(measure_ceilings(device))
             found.sections.append(measure(case, config, ceilings, limits, device))
             run.log(found.sections[-1].to_text())
+
+    if "kernels" in config.what:
+        try:
+            found.kernels = compiled_kernels()
+            run.log(f"\nKernels compiled for sm_90\n{to_text(record_table(found.kernels))}")
+        except Failed as error:
+            run.log(f"\nNo kernels compiled for sm_90: {error}")
 
     # --- Judge and write ------------------------------------------------------------------------------------------------
     if found.parameters:

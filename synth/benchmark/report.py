@@ -11,7 +11,7 @@ from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.memory import MIB
 from shared.benchmark.plots import Curve, save_curves
-from shared.benchmark.table import Table, number, percent, result_table, to_markdown, to_text
+from shared.benchmark.table import Table, number, percent, record_table, result_table, to_markdown, to_text
 from shared.files import write_text
 from synth.benchmark.groups import BASELINES, TITLES
 from synth.benchmark.patches import Share, share_table
@@ -72,6 +72,7 @@ class Benchmark:
     parameters: list[Parameters]
     sections: list[Section] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
+    kernels: list[Any] = field(default_factory=list)
 
     @property
     def results(self) -> list[Result]:
@@ -86,6 +87,7 @@ class Benchmark:
             for section in self.sections
         ]
         tables = {"shares": [asdict(share) for share in self.shares], "parameters": [asdict(line) for line in self.parameters]}
+        tables |= {"kernels": [asdict(kernel) for kernel in self.kernels]}
         goals = [asdict(goal) | {"verdict": goal.verdict} for goal in self.goals]
         about = {"environment": self.environment, "config": self.config}
         return json.dumps(about | tables | {"sections": sections, "goals": goals}, indent=2)
@@ -103,6 +105,8 @@ class Benchmark:
         ]
         for section in self.sections:
             blocks += [f"## {section.title}", f"{section.conditions}.", to_markdown(section.table)]
+        if self.kernels:
+            blocks += ["## Kernels compiled for sm_90", to_markdown(record_table(self.kernels))]
         for title, table in (("Parameters", parameter_table(self.parameters)), ("Goals", goal_table(self.goals))):
             blocks += [f"## {title}", to_markdown(table)] if table.rows else []
         return "\n\n".join(blocks + [f"![]({name})" for name in plots]) + "\n"

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from synth.static_kernels import CompiledKernel, KernelCase, compile_kernels, kernel_cases
+from synth.benchmark.static_kernels import CompiledKernel, KernelCase, compile_kernels, kernel_cases
 
 PER_BYTE = 9  # instructions that an H100 issues while it moves a byte
 # instructions per number, of float32 and bfloat16: measured with Triton 3.9, and a little more; bytes of each that move at least
