@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,6 +13,8 @@ from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes, Lab
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.errors import InputError
 from shared.visualise import label_storage
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,33 @@ class PairDataset(SegmentationDataset):
         _require_size(pair.label, label_map, pair.image, image)
         if pair.instance is None:
             return Sample(image, label_map, None, pair.name)
-        instance_map = torch.from_numpy(read_numbers(pair.instance).astype("int64"))
+        instance_map = _read_instances(pair.instance)
         _require_size(pair.instance, instance_map, pair.image, image)
         return Sample(image, label_map, instance_map, pair.name)
+
+    def sample_name(self, index: int) -> str:
+        return self.pairs[index].name
+
+    def problems(self, index: int) -> list[str]:
+        """What is wrong with each file of a sample, where reading the sample ends at the first."""
+        pair = self.pairs[index]
+        found: list[str] = []
+
+        def attempt(read: Callable[..., Result], *arguments: object) -> Result | None:
+            try:
+                return read(*arguments)
+            except InputError as error:
+                found.append(str(error))
+                return None
+
+        image = attempt(read_image, pair.image)
+        maps = {pair.label: attempt(self.codes.read, pair.label)}
+        if pair.instance is not None:
+            maps[pair.instance] = attempt(_read_instances, pair.instance)
+        for path, ids in maps.items():
+            if image is not None and ids is not None:
+                attempt(_require_size, path, ids, pair.image, image)
+        return found
 
 
 def label_codes_of(dataset: SegmentationDataset) -> LabelCodes:
@@ -164,6 +191,10 @@ def label_codes_of(dataset: SegmentationDataset) -> LabelCodes:
     if isinstance(dataset, PairDataset) and isinstance(dataset.codes, LabelCodes):
         return dataset.codes
     return LabelCodes(dataset.spec.num_classes, ignore_value=label_storage(dataset.spec.num_classes)[1])
+
+
+def _read_instances(path: Path) -> torch.Tensor:
+    return torch.from_numpy(read_numbers(path).astype("int64"))
 
 
 def _require_size(path: Path, ids: torch.Tensor, image_path: Path, image: torch.Tensor) -> None:
