@@ -1,4 +1,4 @@
-"""`python -m shared.data check` lists every damaged or wrong file; `python -m shared.data stats` prints class frequencies."""
+"""`python -m shared.data check` lists every damaged or wrong file; `stats` counts classes; `build-coco-lvis` makes label files."""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from shared.data import DataConfig, build_dataset
+from shared.data.cocolvis_build import build_coco_lvis
+from shared.data.cocolvis_files import StuffSource
 from shared.data.statistics import ClassStatistics, class_statistics, find_problems
 from shared.errors import InputError
 from shared.program import run_program
@@ -13,24 +15,37 @@ from shared.program import run_program
 
 @dataclass
 class DataCommand:
-    """Check a data set, or count its classes."""
+    """Check a data set, count its classes, or make the label files of COCO+LVIS."""
 
-    command: Literal["check", "stats"]
-    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes."""
+    command: Literal["check", "stats", "build-coco-lvis"]
+    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; build-coco-lvis: label files
+    of 1284 classes from LVIS v1 and COCO's stuff, in data.num_workers processes; a build that was stopped goes on."""
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
     output: str | None = None
-    """Folder for statistics_train.safetensors and statistics_val.safetensors, the counts of stats, for data.sampling. Null: none."""
+    """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for data.sampling; null: none.
+    build-coco-lvis: the label files; needed."""
+    coco: str | None = None
+    """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json (build-coco-lvis)."""
+    lvis: str | None = None
+    """Folder with lvis_v1_train.json and lvis_v1_val.json (build-coco-lvis)."""
+    stuff: StuffSource = "maps"
+    """Where the stuff comes from: maps (stuffthingmaps) or json (build-coco-lvis)."""
+    as_published: bool = False
+    """Repeat the errors of the generator that the paper's labels were made with; needs stuff json (build-coco-lvis)."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set."""
 
 
 def run(config: DataCommand) -> None:
-    """Read the splits in turn.
+    """Do what the command says, split by split.
 
     Raises:
         InputError: a split has problems, or cannot be built at all.
     """
+    if config.command == "build-coco-lvis":
+        build(config)
+        return
     splits: tuple[Literal["train", "val"], ...] = ("train", "val") if config.split == "both" else (config.split,)
     num_problems = 0
     for split in splits:
@@ -48,6 +63,28 @@ def run(config: DataCommand) -> None:
         num_problems += len(problems)
     if num_problems:
         raise InputError(f"{num_problems} samples have problems, listed above; correct them before training")
+
+
+def build(config: DataCommand) -> None:
+    """Make the label files of COCO+LVIS and say how they came out.
+
+    Raises:
+        InputError: a folder is not given, or see `build_coco_lvis`.
+    """
+    if config.coco is None or config.lvis is None or config.output is None:
+        raise InputError("build-coco-lvis needs --coco FOLDER, --lvis FOLDER and -o FOLDER")
+    output = Path(config.output)
+    found = build_coco_lvis(
+        Path(config.coco),
+        Path(config.lvis),
+        output,
+        stuff=config.stuff,
+        as_published=config.as_published,
+        num_workers=config.data.num_workers,
+    )
+    for split, counts in found.items():
+        print(f"{split}: {len(counts.names)} images, {(counts.images > 0).sum()} of {len(counts.class_names)} classes occur")
+    print(f"wrote {output}; classes and the tail of rare ones are listed in {output / 'report.md'}")
 
 
 def describe(statistics: ClassStatistics) -> str:

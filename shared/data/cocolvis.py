@@ -36,13 +36,16 @@ COCO_LVIS = DatasetSpec("coco_lvis", _NAMES, voc_palette(len(_NAMES) + 1)[1:])
 _LAYOUT = "COCO's train2017/*.jpg and val2017/*.jpg"
 
 
-def merge_labels(lvis_masks: list[np.ndarray], lvis_category_ids: list[int], stuff_ids: np.ndarray) -> np.ndarray:
+def merge_labels(
+    lvis_masks: list[np.ndarray], lvis_category_ids: list[int], stuff_ids: np.ndarray, stuff_values: np.ndarray = STUFF_VALUES
+) -> np.ndarray:
     """The label values of an image: the first LVIS annotation that covers a pixel, or else its stuff class.
 
     Args:
         lvis_masks: (H, W) bool, one per annotation, in the order of the file.
         lvis_category_ids: LVIS category of each, 1 … 1203.
         stuff_ids: (H, W) COCO stuff ids; all but 92 … 182 are no class.
+        stuff_values: (256,) uint16, label value of every stuff id.
 
     Returns:
         (H, W) uint16: 0 for no class, or class + 1.
@@ -53,7 +56,7 @@ def merge_labels(lvis_masks: list[np.ndarray], lvis_category_ids: list[int], stu
     wrong = [category for category in lvis_category_ids if not 1 <= category <= len(_LVIS)]
     if wrong:
         raise InputError(f"LVIS category {wrong[0]} came; LVIS v1 has 1..{len(_LVIS)}: give the files of version 1")
-    labels = STUFF_VALUES[np.where((stuff_ids >= 0) & (stuff_ids < len(STUFF_VALUES)), stuff_ids, 0)]
+    labels = stuff_values[np.where((stuff_ids >= 0) & (stuff_ids < len(stuff_values)), stuff_ids, 0)]
     for mask, category in zip(reversed(lvis_masks), reversed(lvis_category_ids)):  # backwards, so that the first has the last word
         labels[mask] = category
     return labels
@@ -72,9 +75,9 @@ class CocoLvis(PairDataset):
         folders = ["train2017"] if split == "train" else ["train2017", "val2017"]
         require_folders(Path(root), folders, _LAYOUT)
         labels = Path(root, config.labels)
-        if not (labels / split).is_dir():
+        if not (labels / f"{split}.txt").is_file():
             build = f"python -m shared.data build-coco-lvis -o {labels}"
-            raise InputError(f"there is no folder {labels / split}; make it: {build}, or set data.coco_lvis.labels")
+            raise InputError(f"there is no {labels / split}.txt; make it, or finish it: {build}, or set data.coco_lvis.labels")
         names = read_list(labels / f"{split}.txt")
         images = {name: path for folder in folders for name, path in find_pictures(Path(root, folder), IMAGE_SUFFIXES).items()}
         files = find_pictures(labels / split, LABEL_SUFFIXES)

@@ -130,7 +130,7 @@ def test_coco_lvis(tmp_path):
     assert COCO_LVIS.class_names[1202] == "zucchini" and COCO_LVIS.class_names[1203] == "branch"
     moved = tmp_path / "elsewhere"
     (tmp_path / "coco_lvis").rename(moved)
-    with pytest.raises(InputError, match=r"there is no folder .*/coco_lvis/train; make it: python -m shared.data build-coco-lvis"):
+    with pytest.raises(InputError, match=r"there is no .*/train.txt; make it, or finish it: .* build-coco-lvis -o"):
         made(tmp_path, "coco_lvis")
 
 
