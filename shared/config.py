@@ -76,7 +76,7 @@ def parse_config(
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _build_parser(config_class, program, positional or {}, short or {})
-    arguments = _expand_dry_run(list(sys.argv[1:] if argv is None else argv))
+    arguments = _expand_switches(list(sys.argv[1:] if argv is None else argv))
     try:
         values = parser.parse_args(arguments)
         if inherit is not None:
@@ -88,12 +88,16 @@ def parse_config(
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
 
 
-def _expand_dry_run(arguments: list[str]) -> list[str]:
-    """`--dry-run`, with or without a value, means `--dry_run true`."""
+_SWITCHES = ("dry_run", "as_published")
+
+
+def _expand_switches(arguments: list[str]) -> list[str]:
+    """`--dry-run`, with or without a value, means `--dry_run true`; so with the other switches."""
     expanded = []
     for argument, after in zip(arguments, [*arguments[1:], ""]):
-        if argument in ("--dry-run", "--dry_run"):
-            argument = "--dry_run" if after.lower() in ("true", "false") else "--dry_run=true"
+        name = argument.removeprefix("--").replace("-", "_")
+        if argument.startswith("--") and name in _SWITCHES:
+            argument = f"--{name}" if after.lower() in ("true", "false") else f"--{name}=true"
         expanded.append(argument)
     return expanded
 

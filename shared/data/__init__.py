@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from typing import Literal
 
+from shared.data.ade20k import Ade20k
 from shared.data.camvid import CamVid
+from shared.data.cityscapes import Cityscapes
+from shared.data.cocolvis import CocoLvis
+from shared.data.cocostuff import CocoStuff, CocoStuff10k
 from shared.data.config import DataConfig
 from shared.data.folder import FolderDataset
 from shared.data.scenes import SceneDataset
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
+from shared.data.voc import Voc
 from shared.errors import InputError
 
 __all__ = ["DataConfig", "DatasetSpec", "Sample", "SegmentationDataset", "Split", "build_dataset"]
@@ -25,6 +30,12 @@ def build_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
         "scenes": _build_scenes,
         "camvid": lambda config, split: CamVid(_root(config), split),
         "folder": lambda config, split: FolderDataset(_root(config), split, config.folder),
+        "cityscapes": lambda config, split: Cityscapes(_root(config), split, config.cityscapes),
+        "voc": lambda config, split: Voc(_root(config), split, config.voc),
+        "ade20k": lambda config, split: Ade20k(_root(config), split),
+        "coco_stuff10k": lambda config, split: CocoStuff10k(_root(config), split, config.coco_stuff),
+        "coco_stuff": lambda config, split: CocoStuff(_root(config), split, config.coco_stuff),
+        "coco_lvis": lambda config, split: CocoLvis(_root(config), split, config.coco_lvis),
     }
     return builders[config.name](config, split)
 

@@ -1,9 +1,13 @@
-"""`python -m shared.data check` lists every damaged or wrong file; `python -m shared.data stats` prints class frequencies."""
+"""`python -m shared.data check` lists every damaged or wrong file; `stats` counts classes; `build-coco-lvis` makes label files."""
 
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from shared.data import DataConfig, build_dataset
+from shared.data.cocolvis_build import build_coco_lvis
+from shared.data.cocolvis_files import StuffSource
 from shared.data.statistics import ClassStatistics, class_statistics, find_problems
 from shared.errors import InputError
 from shared.program import run_program
@@ -11,45 +15,87 @@ from shared.program import run_program
 
 @dataclass
 class DataCommand:
-    """Check a data set, or count its classes."""
+    """Check a data set, count its classes, or make the label files of COCO+LVIS."""
 
-    command: Literal["check", "stats"]
-    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes."""
+    command: Literal["check", "stats", "build-coco-lvis"]
+    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; build-coco-lvis: label files
+    of 1284 classes from LVIS v1 and COCO's stuff, in data.num_workers processes; a build that was stopped goes on."""
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
+    output: str | None = None
+    """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for data.sampling; null: none.
+    build-coco-lvis: the label files; needed."""
+    coco: str | None = None
+    """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json (build-coco-lvis)."""
+    lvis: str | None = None
+    """Folder with lvis_v1_train.json and lvis_v1_val.json (build-coco-lvis)."""
+    stuff: StuffSource = "maps"
+    """Where the stuff comes from: maps (stuffthingmaps) or json (build-coco-lvis)."""
+    as_published: bool = False
+    """Repeat the errors of the generator that the paper's labels were made with; needs stuff json (build-coco-lvis)."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set."""
 
 
 def run(config: DataCommand) -> None:
-    """Read the splits in turn.
+    """Do what the command says, split by split.
 
     Raises:
         InputError: a split has problems, or cannot be built at all.
     """
+    if config.command == "build-coco-lvis":
+        build(config)
+        return
     splits: tuple[Literal["train", "val"], ...] = ("train", "val") if config.split == "both" else (config.split,)
     num_problems = 0
     for split in splits:
         dataset = build_dataset(config.data, split)
         if config.command == "stats":
             statistics = class_statistics(dataset, config.data.num_workers)
-            print(describe(statistics, split, dataset.spec.class_names))
+            print(describe(statistics))
+            if config.output is not None:
+                path = Path(config.output, f"statistics_{split}.safetensors")
+                statistics.save(path)
+                print(f"wrote {path}")
             continue
         problems = find_problems(dataset, config.data.num_workers)
-        print("\n".join([f"{split}: {len(dataset)} samples, {len(problems)} with problems", *problems]))
+        print("\n".join([f"{split}: {len(dataset)} samples, {len(problems)} with problems", *chain.from_iterable(problems)]))
         num_problems += len(problems)
     if num_problems:
         raise InputError(f"{num_problems} samples have problems, listed above; correct them before training")
 
 
-def describe(statistics: ClassStatistics, split: str, class_names: tuple[str, ...]) -> str:
+def build(config: DataCommand) -> None:
+    """Make the label files of COCO+LVIS and say how they came out.
+
+    Raises:
+        InputError: a folder is not given, or see `build_coco_lvis`.
+    """
+    if config.coco is None or config.lvis is None or config.output is None:
+        raise InputError("build-coco-lvis needs --coco FOLDER, --lvis FOLDER and -o FOLDER")
+    output = Path(config.output)
+    found = build_coco_lvis(
+        Path(config.coco),
+        Path(config.lvis),
+        output,
+        stuff=config.stuff,
+        as_published=config.as_published,
+        num_workers=config.data.num_workers,
+    )
+    for split, counts in found.items():
+        print(f"{split}: {len(counts.names)} images, {(counts.images > 0).sum()} of {len(counts.class_names)} classes occur")
+    print(f"wrote {output}; classes and the tail of rare ones are listed in {output / 'report.md'}")
+
+
+def describe(statistics: ClassStatistics) -> str:
     """A table with a line per class, under the sizes of the pictures."""
+    class_names = statistics.class_names
     num_images = statistics.sizes.total()
     total = int(statistics.pixels.sum()) + statistics.ignored_pixels
     sizes = ", ".join(f"{height}x{width} ({count})" for (height, width), count in statistics.sizes.most_common(5))
     more = f" and {len(statistics.sizes) - 5} more" if len(statistics.sizes) > 5 else ""
     lines = [
-        f"{split}: {num_images} images; height x width (images): {sizes}{more}",
+        f"{statistics.split}: {num_images} images; height x width (images): {sizes}{more}",
         f"{'id':>6} {'pixels':>14} {'share':>9} {'images':>8}  class",
     ]
     for index, (name, pixels, images) in enumerate(zip(class_names, statistics.pixels, statistics.images)):
@@ -61,4 +107,4 @@ def describe(statistics: ClassStatistics, split: str, class_names: tuple[str, ..
 
 
 if __name__ == "__main__":
-    run_program(run, DataCommand, "shared.data", positional={"command": None})
+    run_program(run, DataCommand, "shared.data", positional={"command": None}, short={"output": "-o"})

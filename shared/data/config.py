@@ -57,19 +57,71 @@ class FolderConfig:
 
 
 @dataclass
+class CityscapesConfig:
+    """Which of the Cityscapes label files are read, and as which classes."""
+
+    classes: Literal["train", "all"] = "train"
+    """train: the 19 classes of the evaluation, everything else ignored; all: the 35 of the label files, as SPADE takes them."""
+    labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
+    """Label files *_gtFine_labelIds.png, as published, or *_gtFine_labelTrainIds.png, which cityscapesScripts makes (classes train)."""
+    instances: bool = False
+    """Read *_gtFine_instanceIds.png too."""
+
+    def __post_init__(self) -> None:
+        if self.classes == "all" and self.labels == "labelTrainIds":
+            raise InputError("data.cityscapes.labels labelTrainIds hold 19 classes; for data.cityscapes.classes all give labels labelIds")
+
+
+@dataclass
+class VocConfig:
+    """Which training images of PASCAL VOC 2012 are read."""
+
+    train_list: Literal["train", "trainaug"] = "train"
+    """train: the 1464 images of the challenge; trainaug: 10582, with SegmentationClassAug and ImageSets/Segmentation/trainaug.txt or
+    train_aug.txt."""
+
+
+@dataclass
+class CocoStuffConfig:
+    """How the files of COCO-Stuff are stored."""
+
+    files_10k: Literal["mat", "png"] = "mat"
+    """coco_stuff10k: annotations/*.mat, as published, or the PNG files *_labelTrainIds.png that mmsegmentation converts them to."""
+    instances: str | None = None
+    """coco_stuff: folder below data.root with instance maps train2017/*.png and val2017/*.png; null: none."""
+
+
+@dataclass
+class CocoLvisConfig:
+    """Where the label files of COCO+LVIS lie."""
+
+    labels: str = "coco_lvis"
+    """Folder that `python -m shared.data build-coco-lvis` wrote; relative to data.root, or absolute."""
+
+
+@dataclass
 class DataConfig:
     """Which data set, and how it is read."""
 
-    name: Literal["scenes", "camvid", "folder"] = "scenes"
-    """Data set: scenes (built in, needs no files), camvid (SegNet's layout) or folder (your own, see data.folder)."""
+    name: Literal["scenes", "camvid", "folder", "cityscapes", "voc", "ade20k", "coco_stuff10k", "coco_stuff", "coco_lvis"] = "scenes"
+    """Data set: scenes (built in, needs no files), folder (your own, see data.folder), or a published one in its own layout: camvid
+    (SegNet's), cityscapes, voc (2012), ade20k (150 classes), coco_stuff10k, coco_stuff (164k pixel maps), coco_lvis (1284 classes)."""
     root: str | None = None
-    """Folder of the data set; needed by camvid and folder."""
+    """Folder of the data set; needed by all but scenes."""
     num_workers: int = 2
     """Processes that prepare batches; 0: the training process itself. Results are the same for any number."""
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     """Settings of the built-in scenes."""
     folder: FolderConfig = field(default_factory=FolderConfig)
     """Settings of a data set of your own."""
+    cityscapes: CityscapesConfig = field(default_factory=CityscapesConfig)
+    """Settings of cityscapes."""
+    voc: VocConfig = field(default_factory=VocConfig)
+    """Settings of voc."""
+    coco_stuff: CocoStuffConfig = field(default_factory=CocoStuffConfig)
+    """Settings of coco_stuff10k and coco_stuff."""
+    coco_lvis: CocoLvisConfig = field(default_factory=CocoLvisConfig)
+    """Settings of coco_lvis."""
 
     def __post_init__(self) -> None:
         if self.num_workers < 0:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -49,6 +50,12 @@ def read_numbers(path: Path) -> np.ndarray:
         return np.array(picture)
 
 
+class LabelReader(Protocol):
+    """Reads a label file as (H, W) int64 class ids in [0, C) or `IGNORE_INDEX`; raises InputError for a file that is wrong."""
+
+    def read(self, path: Path) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True)
 class LabelCodes:
     """How the numbers in label files name classes: class id = value − offset.
@@ -90,9 +97,16 @@ class LabelCodes:
         """Read a label file as (H, W) int64 class ids in [0, C) or `IGNORE_INDEX`.
 
         Raises:
-            InputError: see `read_numbers`; a value that names no class; an 8-bit file where classes need 16 bits.
+            InputError: see `read_numbers` and `decode`.
         """
-        values = read_numbers(path)
+        return self.decode(read_numbers(path), path)
+
+    def decode(self, values: np.ndarray, path: Path) -> torch.Tensor:
+        """(H, W) integers, the content of `path`, as class ids.
+
+        Raises:
+            InputError: a value that names no class; an 8-bit file where classes need 16 bits.
+        """
         if values.dtype == np.uint8 and self.last_value > 255:
             raise InputError(
                 f"{path} has 8 bits per pixel, which end at 255, but the {self.num_classes} classes use values {self.allowed}; "
@@ -100,16 +114,42 @@ class LabelCodes:
             )
         ignored = values == self.ignore_value if self.ignore_value is not None else np.zeros_like(values, dtype=bool)
         wrong = ((values < self.offset) | (values > self.last_value)) & ~ignored
-        if wrong.any():
-            found = np.unique(values[wrong])
-            shown = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
-            raise InputError(
-                f"{path} holds value{'s' if len(found) > 1 else ''} {shown}; allowed are {self.allowed}; "
-                "correct the file, or the number of classes, the label offset or the ignore value"
-            )
+        _refuse_values(
+            values[wrong], path, self.allowed, "correct the file, or the number of classes, the label offset or the ignore value"
+        )
         # everything above works on the bytes of the file; this is the only array of 8 bytes per pixel
         ids = torch.from_numpy(values.astype(np.int64))
         return ids.sub_(self.offset).masked_fill_(torch.from_numpy(ignored), IGNORE_INDEX)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """How the numbers in label files name classes where a table says it.
+
+    Attributes:
+        classes: class id, or `IGNORE_INDEX`, of the values 0, 1, 2, …; larger values are refused.
+    """
+
+    classes: tuple[int, ...]
+
+    def read(self, path: Path) -> torch.Tensor:
+        """Read a label file as (H, W) int64 class ids or `IGNORE_INDEX`.
+
+        Raises:
+            InputError: see `read_numbers`; a value beyond the table.
+        """
+        values = read_numbers(path)
+        allowed = f"0..{len(self.classes) - 1}"
+        _refuse_values(values[values >= len(self.classes)], path, allowed, "these are not the label files of this data set")
+        return torch.from_numpy(np.array(self.classes, np.int64)[values])
+
+
+def _refuse_values(wrong: np.ndarray, path: Path, allowed: str, advice: str) -> None:
+    if wrong.size == 0:
+        return
+    found = np.unique(wrong)
+    shown = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
+    raise InputError(f"{path} holds value{'s' if len(found) > 1 else ''} {shown}; allowed are {allowed}; {advice}")
 
 
 @contextmanager

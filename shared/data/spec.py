@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from shared.errors import InputError
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -55,3 +57,15 @@ class SegmentationDataset(Dataset[Sample]):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample: ...
+
+    def sample_name(self, index: int) -> str:
+        """The name of a sample; where there are files, without reading them."""
+        return self[index].name
+
+    def problems(self, index: int) -> list[str]:
+        """What is wrong with a sample, a line for each of its files."""
+        try:
+            self[index]
+        except InputError as error:
+            return [str(error)]
+        return []

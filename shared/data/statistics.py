@@ -1,74 +1,178 @@
-"""What a data set holds: how often each class occurs, and which picture sizes there are."""
+"""What a data set holds: how often each class occurs in each sample, and which picture sizes there are.
+
+S: samples; E: pairs of a sample and a class that occurs in it.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from shared.constants import IGNORE_INDEX
-from shared.data.spec import SegmentationDataset
+from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.errors import InputError
-from shared.training import progress
+from shared.parallel import parallel_map
+from shared.tensor_file import read_tensors, write_tensors
 
-Result = TypeVar("Result")
+_KIND = "class statistics/1"
+_ARRAYS = ("sample_sizes", "ignored", "starts", "class_ids", "counts")
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """Counts of one label map.
+
+    Attributes:
+        name: of the sample.
+        size: (height, width).
+        class_ids, pixels: the classes that occur, in ascending order, and the pixels of each.
+        ignored: pixels without a class.
+    """
+
+    name: str
+    size: tuple[int, int]
+    class_ids: np.ndarray
+    pixels: np.ndarray
+    ignored: int
+
+
+def count_classes(name: str, label_map: np.ndarray) -> SampleCounts:
+    """Count the pixels of each class in an (H, W) map of ids or `IGNORE_INDEX`."""
+    counts = np.bincount(label_map.ravel().astype(np.int64) - IGNORE_INDEX, minlength=1)
+    class_ids = np.flatnonzero(counts[1:])
+    height, width = label_map.shape
+    return SampleCounts(name, (height, width), class_ids.astype(np.int32), counts[1:][class_ids], int(counts[0]))
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Counts over one split.
+    """Counts over one split; what the samplers of training read.
 
     Attributes:
-        pixels: (C,) int64 pixels of each class.
-        images: (C,) int64 images in which each class occurs.
-        ignored_pixels: pixels without a class.
-        sizes: number of images of each (height, width).
+        dataset, split, class_names: what was counted.
+        names: S sample names, in the order of the data set.
+        sample_sizes: (S, 2) int32 height and width.
+        ignored: (S,) int64 pixels without a class.
+        starts: (S + 1,) int64; sample s has the entries starts[s] … starts[s + 1] − 1.
+        class_ids, counts: (E,) int32 and int64, the class of an entry and its pixels.
     """
 
-    pixels: np.ndarray
-    images: np.ndarray
-    ignored_pixels: int
-    sizes: Counter[tuple[int, int]]
+    dataset: str
+    split: str
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    sample_sizes: np.ndarray
+    ignored: np.ndarray
+    starts: np.ndarray
+    class_ids: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def collect(cls, spec: DatasetSpec, split: str, samples: Iterable[SampleCounts]) -> "ClassStatistics":
+        """Put the counts of all samples together."""
+        found = list(samples)
+        return cls(
+            spec.name,
+            split,
+            spec.class_names,
+            tuple(sample.name for sample in found),
+            np.array([sample.size for sample in found], np.int32).reshape(-1, 2),
+            np.array([sample.ignored for sample in found], np.int64),
+            np.cumsum([0, *(len(sample.class_ids) for sample in found)]),
+            np.fromiter(chain.from_iterable(sample.class_ids for sample in found), np.int32),
+            np.fromiter(chain.from_iterable(sample.pixels for sample in found), np.int64),
+        )
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """(C,) int64 pixels of each class."""
+        sums = np.zeros(len(self.class_names), np.int64)
+        np.add.at(sums, self.class_ids, self.counts)
+        return sums
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(C,) int64 images in which each class occurs."""
+        return np.bincount(self.class_ids, minlength=len(self.class_names))
+
+    @property
+    def ignored_pixels(self) -> int:
+        """Pixels without a class."""
+        return int(self.ignored.sum())
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Number of images of each (height, width)."""
+        return Counter((int(height), int(width)) for height, width in self.sample_sizes)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        arrays = {key: getattr(self, key) for key in _ARRAYS}
+        about = {"dataset": self.dataset, "split": self.split, "class_names": self.class_names, "names": self.names}
+        write_tensors(path, {key: torch.from_numpy(array) for key, array in arrays.items()}, _KIND, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ClassStatistics":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, damaged, or of another kind.
+        """
+        tensors, about = read_tensors(path, _KIND)
+        return cls(
+            about["dataset"],
+            about["split"],
+            tuple(about["class_names"]),
+            tuple(about["names"]),
+            *(tensors[key].numpy() for key in _ARRAYS),
+        )
+
+    def require_match(self, dataset: SegmentationDataset, path: str | Path) -> None:
+        """Refuse counts of another data set, split or state of the files.
+
+        Raises:
+            InputError: says what differs.
+        """
+        names = tuple(dataset.sample_name(index) for index in range(len(dataset)))
+        for what, ours, theirs in (
+            ("data set", dataset.spec.name, self.dataset),
+            ("split", dataset.split, self.split),
+            ("number of classes", dataset.spec.num_classes, len(self.class_names)),
+            ("number of samples", len(names), len(self.names)),
+        ):
+            if ours != theirs:
+                raise InputError(f"{path} counts {what} {theirs}, but it is {ours} here; count again: python -m shared.data stats")
+        if self.class_names != dataset.spec.class_names or self.names != names:
+            raise InputError(f"{path} counts other classes or samples than there are here; count again: python -m shared.data stats")
 
 
-def class_statistics(dataset: SegmentationDataset, num_threads: int = 2) -> ClassStatistics:
+def class_statistics(dataset: SegmentationDataset, num_workers: int = 0) -> ClassStatistics:
     """Read every sample of a split once.
 
     Raises:
         InputError: a sample cannot be read.
     """
-    num_classes = dataset.spec.num_classes
-
-    def count(index: int) -> tuple[np.ndarray, tuple[int, int]]:
-        label_map = dataset[index].label_map.numpy()
-        height, width = label_map.shape
-        return np.bincount(label_map.ravel() - IGNORE_INDEX, minlength=num_classes + 1), (height, width)
-
-    pixels, images, sizes = np.zeros(num_classes + 1, np.int64), np.zeros(num_classes + 1, np.int64), Counter[tuple[int, int]]()
-    for counts, size in _for_each(dataset, count, "statistics", num_threads):
-        pixels += counts
-        images += counts > 0
-        sizes[size] += 1
-    return ClassStatistics(pixels[1:], images[1:], int(pixels[0]), sizes)
+    samples = parallel_map(
+        _count, dataset, range(len(dataset)), num_workers=num_workers, title=f"statistics {dataset.split}", unit="sample"
+    )
+    return ClassStatistics.collect(dataset.spec, dataset.split, samples)
 
 
-def find_problems(dataset: SegmentationDataset, num_threads: int = 2) -> list[str]:
-    """Read every sample of a split and give the message of each that fails, in order."""
-
-    def problem(index: int) -> str | None:
-        try:
-            dataset[index]
-        except InputError as error:
-            return str(error)
-        return None
-
-    return [message for message in _for_each(dataset, problem, "check", num_threads) if message is not None]
+def find_problems(dataset: SegmentationDataset, num_workers: int = 0) -> list[list[str]]:
+    """Read every sample of a split; the messages of each that has problems, in order."""
+    found = parallel_map(_problems, dataset, range(len(dataset)), num_workers=num_workers, title=f"check {dataset.split}", unit="sample")
+    return [messages for messages in found if messages]
 
 
-def _for_each(dataset: SegmentationDataset, work: Callable[[int], Result], title: str, num_threads: int) -> Iterator[Result]:
-    """Results in order. Threads are enough: decoding pictures happens outside Python's lock."""
-    with ThreadPoolExecutor(max(1, num_threads)) as pool:
-        results = pool.map(work, range(len(dataset)))
-        yield from progress(results, f"{title} {dataset.split}", total=len(dataset), unit="sample")
+def _count(dataset: SegmentationDataset, index: int) -> SampleCounts:
+    sample = dataset[index]
+    return count_classes(sample.name, sample.label_map.numpy())
+
+
+def _problems(dataset: SegmentationDataset, index: int) -> list[str]:
+    return dataset.problems(index)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from shared.data.__main__ import DataCommand, run
+from shared.data.statistics import ClassStatistics
 from shared.program import run_program
 
 
@@ -29,7 +30,7 @@ def command(monkeypatch, capsys):
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["shared.data", *map(str, arguments)])
         try:
-            run_program(run, DataCommand, "shared.data", positional={"command": None})
+            run_program(run, DataCommand, "shared.data", positional={"command": None}, short={"output": "-o"})
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)
@@ -53,6 +54,39 @@ def test_check_lists_every_problem(root, command):
 def test_check_of_a_good_split_succeeds(root, command):
     status, out, _ = command("check", "--data.name", "folder", "--data.root", root, "--split", "val")
     assert (status, out) == (0, "val: 1 samples, 0 with problems\n")
+
+
+def test_check_names_every_bad_file_of_a_sample(root, command):
+    Image.fromarray(np.full((2, 3), 9, np.uint8)).save(root / "labels/train/2.png")  # its image is damaged too
+    Image.fromarray(np.zeros((2, 3), np.uint8)).save(root / "labels/train/0.png")
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / "labels/train/1.png")
+    for workers in (0, 2):
+        options = ("--data.folder.train_instances", "labels/train", "--data.num_workers", workers, "--split", "train")
+        _, out, _ = command("check", "--data.name", "folder", "--data.root", root, *options)
+        lines = out.splitlines()
+        assert lines[0] == "train: 4 samples, 4 with problems"
+        for line, parts in zip(
+            lines[1:],
+            [
+                ("labels/train/0.png is 2x3", "images/train/0.png is 2x2"),
+                ("labels/train/1.png is a colour picture (mode RGB)", "expected class ids in one channel of 8 or 16 bits"),
+                ("labels/train/1.png is a colour picture",),
+                ("cannot read the picture", "images/train/2.png"),
+                ("labels/train/2.png holds value 9; allowed are 0..2 and 255 (ignored)",),
+                ("labels/train/3.png holds value 7",),
+            ],
+            strict=True,
+        ):
+            assert all(part in line for part in parts), line
+
+
+def test_stats_as_a_file(root, command):
+    status, out, _ = command("stats", "--data.name", "folder", "--data.root", root, "--split", "val", "-o", root / "counts")
+    path = root / "counts/statistics_val.safetensors"
+    assert status == 0 and out.endswith(f"wrote {path}\n")
+    statistics = ClassStatistics.load(path)
+    assert statistics.pixels.tolist() == [1, 0, 3] and statistics.images.tolist() == [1, 0, 1]
+    assert statistics.class_names == ("sky", "road", "car") and statistics.names == ("4",) and statistics.split == "val"
 
 
 def test_stats(root, command):

@@ -93,8 +93,11 @@ class SceneDataset(SegmentationDataset):
             image=torch.from_numpy(image),
             label_map=torch.from_numpy(label_map),
             instance_map=torch.from_numpy(instance_map),
-            name=f"{self.split}_{index:06d}",
+            name=self.sample_name(index),
         )
+
+    def sample_name(self, index: int) -> str:
+        return f"{self.split}_{index:06d}"
 
 
 def _draw_camera(height: int, width: int, rng: np.random.Generator) -> Camera:
