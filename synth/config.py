@@ -50,16 +50,26 @@ class GeneratorConfig:
 
 @dataclass
 class DiscriminatorConfig:
-    """The multi-scale patch discriminator."""
+    """The discriminator."""
 
+    name: Literal["multiscale", "oasis", "oasis_embedding"] = "multiscale"
+    """multiscale: is this patch real, given the semantics (SPADE). oasis: which class is this pixel, or is it fake (OASIS); memory grows
+    with pixels x classes. oasis_embedding: the same question, answered by a vector per pixel that is compared with the class vectors of
+    the semantics; it does not grow with the number of classes."""
     width: int = 16
-    """Channels of the first layer (ndf); 64 in the published networks."""
+    """Channels of the first layer; 64 in SPADE's networks (ndf), 128 in OASIS's."""
     num_scales: int = 2
-    """Copies that look at the image and at its halvings."""
+    """Copies that look at the image and at its halvings (multiscale)."""
     num_layers: int = 4
-    """Strided and plain layers before the prediction."""
+    """Strided and plain layers before the prediction (multiscale)."""
     semantics: Literal["same", "onehot"] = "same"
-    """What the discriminator sees of the label map: the generator's semantics, or one-hot in every arm."""
+    """What the discriminator sees of the label map: the generator's semantics, or one-hot in every arm (multiscale)."""
+    depth: int = 4
+    """Halvings of the image, 1 to 6 (oasis, oasis_embedding); 6 in the published network, for 256 pixels and more."""
+    temperature: float = 0.1
+    """Divides the products of pixel vectors and class vectors (oasis_embedding); with 1 and the identity as table it is oasis."""
+    encoder: str | None = None
+    """Encoder file of a segmentation run, which takes the place of the way down and learns no more (oasis, oasis_embedding)."""
 
 
 @dataclass
@@ -67,9 +77,11 @@ class LossConfig:
     """Terms of the generator's loss."""
 
     gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
-    """Adversarial loss."""
+    """Adversarial loss (multiscale)."""
     feature_weight: float = 10.0
-    """Weight of matching the discriminator's features of the real image."""
+    """Weight of matching the discriminator's features of the real image (multiscale)."""
+    label_mix_weight: float = 10.0
+    """Weight of LabelMix: mixtures of real and made images must be judged as mixtures (oasis, oasis_embedding); 5 or 10 as published."""
     vgg_weight: float = 10.0
     """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not to be had."""
     vgg_weights: str | None = None

@@ -92,6 +92,16 @@ class Semantics(nn.Module):
         self.register_buffer("table", table)
         self.width = (num_classes + 1 if table is None else table.shape[1]) + instance_edges
 
+    @property
+    def class_vectors(self) -> Tensor:
+        """(num_classes, S): the rows of the table without that of ignored pixels.
+
+        Raises InputError: one-hot has none.
+        """
+        if self.table is None:
+            raise InputError(f"semantics {self.name} have no class vectors; use random, learned or a table of your own")
+        return self.table[:-1]
+
     def pyramid(self, label_map: Tensor, edges: Tensor | None = None) -> SemanticPyramid:
         """The semantics of a batch.
 

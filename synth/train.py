@@ -18,12 +18,11 @@ from shared.training import RunningMeans, begin_or_continue, choose_device, prog
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.config import FREE_ON_RESUME, SynthConfig
-from synth.discriminator import MultiscaleDiscriminator
 from synth.embeddings import find_embeddings
 from synth.generation import sample_grid
 from synth.generator import SpadeGenerator
 from synth.inputs import eval_transform, train_transform
-from synth.networks import describe, discriminator_from, generator_from, parameter_count, semantics_from, style_encoder_from
+from synth.networks import describe, generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
 from synth.schedule import learning_rate_factor, ttur_learning_rates
 from synth.semantics import READS_EMBEDDINGS
 from synth.step import Step
@@ -50,12 +49,13 @@ def train(config: SynthConfig) -> None:
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision)
     semantics = semantics_from(config, spec.num_classes, embeddings)
     generator = generator_from(config.generator, config.input.size, semantics)
-    discriminator, seen = discriminator_from(config.discriminator, semantics)
+    discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
     rates = ttur_learning_rates(settings.learning_rate, ttur=settings.two_time_scales)
     learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
+    judges = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas, fused=True)
+    discriminator_optimizer = torch.optim.Adam(judges, rates.discriminator_lr, betas=rates.betas, fused=True)
     average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False).to(device)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
@@ -72,7 +72,9 @@ def train(config: SynthConfig) -> None:
     step_once = Step(
         config,
         accelerator,
-        (semantics, seen),
+        semantics,
+        seen,
+        adversary,
         (*accelerator.prepare(generator, discriminator), encoder.to(device) if encoder else None),
         accelerator.prepare(generator_optimizer, discriminator_optimizer),
         perceptual,
@@ -158,7 +160,7 @@ def _print_plan(
     config: SynthConfig,
     run: RunDirectory,
     generator: SpadeGenerator,
-    discriminator: MultiscaleDiscriminator,
+    discriminator: torch.nn.Module,
     train_size: int,
     val_size: int,
     device: torch.device,
