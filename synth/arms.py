@@ -11,6 +11,7 @@ from shared.data.loader import BatchLoader
 from shared.rundir import RunDirectory
 from shared.training import progress, seed_step
 from shared.visualise import save_png
+from synth.config import semantics_title
 from synth.generation import generate_batch
 from synth.networks import load_generator, parameter_count
 
@@ -22,6 +23,11 @@ class Arm:
     semantics: str
     seed: int
     run: RunDirectory
+
+    @property
+    def title(self) -> str:
+        """What the semantics are called in the report."""
+        return semantics_title(self.semantics)
 
     @property
     def images(self) -> Path:
@@ -50,7 +56,7 @@ class Arm:
 def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None:
     """Write one PNG per validation layout into `arm.images`; images that are there already stay."""
     trained = load_generator(arm.run, device)
-    for index, batch in enumerate(progress(loader, f"generate {arm.semantics}, seed {arm.seed}", total=len(loader), unit="batch")):
+    for index, batch in enumerate(progress(loader, f"generate {arm.title}, seed {arm.seed}", total=len(loader), unit="batch")):
         paths = [arm.images / f"{name}.png" for name in batch.names]
         if all(path.is_file() for path in paths):
             continue

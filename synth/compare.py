@@ -15,9 +15,10 @@ from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, wri
 from shared.rundir import RunDirectory, machine
 from shared.training import begin_or_continue, choose_device
 from synth.arms import Arm, generate_images
+from synth.class_tables import read_class_table
 from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
-from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
+from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, is_table, semantics_title
 from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
@@ -33,10 +34,13 @@ def compare(config: CompareConfig) -> None:
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec, device = val_set.spec, choose_device(config.train.device)
     embeddings_path = find_embeddings(config.embeddings, spec, required=any(READS_EMBEDDINGS.get(name, False) for name in config.semantics))
+    for name in filter(is_table, config.semantics):
+        read_class_table(name).rows_of(spec.class_names, spec.name)
     segmenter = find_segmenter(config.segmenter, spec)
     network = feature_network(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
-    arms = [Arm(name, seed, RunDirectory(run.path / f"{name}-seed{seed}")) for seed in config.seeds for name in config.semantics]
+    folders = [(name, seed, run.path / f"{semantics_title(name)}-seed{seed}") for seed in config.seeds for name in config.semantics]
+    arms = [Arm(name, seed, RunDirectory(folder)) for name, seed, folder in folders]
     if config.dry_run:
         print(to_yaml(to_dict(config)))
         print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
@@ -93,7 +97,7 @@ def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:
     curves = {name: LossCurve(steps, values) for name, (steps, values) in arm.loss_curves().items()}
     *_, last = arm.run.metrics()
     return ArmRun(
-        semantics=arm.semantics,
+        semantics=arm.title,
         seed=arm.seed,
         scores=scorer.score_folder(arm.images),
         loss_curves=curves,

@@ -1,12 +1,15 @@
 """Settings of the synthesis programs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
+from synth.class_tables import READERS
+from synth.semantics import SEMANTICS
 
 
 @dataclass
@@ -137,9 +140,12 @@ class Protocol:
 class SynthConfig(Protocol):
     """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
 
-    semantics: Literal["onehot", "random", "learned", "onehot_dense"] = "onehot"
-    """The table that stands for the classes: one-hot (without a one-hot tensor), random unit vectors, or learned class embeddings;
-    onehot_dense makes the one-hot tensor and is there for comparison."""
+    semantics: str = "onehot"
+    """The table that stands for the classes: onehot (without a one-hot tensor), random (unit vectors), learned (class embeddings), or the
+    path of a class table of any origin: .safetensors, .npz, .npy or .csv, rows named like the classes; onehot_dense makes the one-hot
+    tensor and is there for comparison."""
+    trainable: bool = False
+    """Train the class vectors along with the generator; not for one-hot."""
     embeddings: str | None = None
     """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
     embedding_dim: int = 8
@@ -149,13 +155,16 @@ class SynthConfig(Protocol):
     dry_run: bool = False
     """Resolve, check data and embeddings, print, and stop."""
 
+    def __post_init__(self) -> None:
+        require_semantics(self.semantics)
+
 
 @dataclass
 class CompareConfig(Protocol):
     """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
 
-    semantics: list[Literal["onehot", "random", "learned", "onehot_dense"]] = field(default_factory=lambda: ["onehot", "random", "learned"])
-    """The arms."""
+    semantics: list[str] = field(default_factory=lambda: ["onehot", "random", "learned"])
+    """The arms: names, or paths of class tables, as semantics of synth.train."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Training seeds of every arm; from two on, the report has deviations and paired differences."""
     embeddings: str | None = None
@@ -181,10 +190,31 @@ class CompareConfig(Protocol):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} is {values}; one or more different values were expected")
+        for name in self.semantics:
+            require_semantics(name)
+        titles = [semantics_title(name) for name in self.semantics]
+        if len(set(titles)) < len(titles):
+            raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
         if self.jobs < 1:
             raise InputError(f"jobs is {self.jobs}; it must be at least 1")
         if self.train.stop_after is not None:
             raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
+
+
+def is_table(semantics: str) -> bool:
+    """Whether these semantics are a class table, and not a name."""
+    return semantics not in SEMANTICS
+
+
+def semantics_title(semantics: str) -> str:
+    """What these semantics are called in reports and file names: their name, or that of the table's file."""
+    return Path(semantics).stem if is_table(semantics) else semantics
+
+
+def require_semantics(semantics: str) -> None:
+    """Raise InputError unless this is a name, or ends like a class table."""
+    if is_table(semantics) and Path(semantics).suffix not in READERS:
+        raise InputError(f"unknown semantics {semantics!r}; choose one of {', '.join(SEMANTICS)}, or a class table ({', '.join(READERS)})")
 
 
 FREE_ON_RESUME = {

@@ -15,6 +15,7 @@ from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import choose_device, progress
 from shared.visualise import save_png
+from synth.class_changes import add_table, mix, parse_mixtures
 from synth.generation import generate
 from synth.inputs import layout_transform
 from synth.instance_edges import instance_edges
@@ -55,6 +56,12 @@ class GenerateConfig:
     """Images per label map, each with a style of its own draw (generators with style)."""
     seed: int = 0
     """Seed of the drawn styles."""
+    table: str | None = None
+    """Class table with names (.safetensors, .npz, .csv), for generators on class vectors: classes that the generator has get its vectors,
+    others are new classes, whose ids follow on the last one's."""
+    mix: str | None = None
+    """Class arithmetic, for generators on class vectors: "car=0.5*car+0.5*bus" changes what cars look like; a name that is no class yet is
+    a new one, whose id follows on the last one's. Several with ; between them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     dry_run: bool = False
@@ -78,6 +85,10 @@ class GenerateConfig:
 def main(config: GenerateConfig) -> None:
     device = choose_device(config.device)
     trained = load_generator(RunDirectory.open(config.run), device)
+    if config.table is not None:
+        trained = add_table(trained, config.table)
+    if config.mix is not None:
+        trained = mix(trained, parse_mixtures(config.mix))
     files = expand_paths(config.label_maps, LABEL_SUFFIXES)
     instances = find_instances(trained, files, config.instances)
     codes = label_codes(trained.meta, config.label_offset, config.ignore_value)

@@ -24,15 +24,22 @@ from synth.generator import SpadeGenerator
 from synth.semantics import Semantics, build_semantics
 
 
-def semantics_from(config: SynthConfig, num_classes: int, embeddings: ClassEmbeddings | None) -> Semantics:
-    """The generator's semantics. Random ones are drawn from the training seed, as wide as the embeddings when there are any."""
+def semantics_from(
+    config: SynthConfig, num_classes: int, embeddings: ClassEmbeddings | None, table: torch.Tensor | None = None
+) -> Semantics:
+    """The generator's semantics. Random ones are drawn from the training seed, as wide as the embeddings when there are any.
+
+    table: (num_classes, S), where the semantics are a class table.
+    """
     return build_semantics(
         config.semantics,
         num_classes,
         embeddings,
+        table=table,
         embedding_dim=config.embedding_dim,
         seed=config.train.seed,
         instance_edges=config.input.instance_edges,
+        trainable=config.trainable,
     )
 
 

@@ -47,8 +47,10 @@ class Step:
         edges = batch_edges(batch) if self.semantics.instance_edges else None
         pyramid = self.semantics.pyramid(batch.label_maps, edges)
         seen: SemanticPyramid | None = pyramid
-        if self.seen_by_discriminator is not self.semantics:
-            seen = None if self.seen_by_discriminator is None else self.seen_by_discriminator.pyramid(batch.label_maps, edges)
+        if self.seen_by_discriminator is not self.semantics or self.semantics.trainable:
+            # Class vectors that learn do so through the generator alone: they are not to make the discriminator's work harder.
+            looks = self.seen_by_discriminator
+            seen = None if looks is None else looks.pyramid(batch.label_maps, edges, trained=False)
         loss = self.config.loss
 
         # Generator: make the discriminator take the fakes for real images of their label maps.

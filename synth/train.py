@@ -17,7 +17,8 @@ from shared.rundir import RunDirectory
 from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
-from synth.config import FREE_ON_RESUME, SynthConfig
+from synth.class_tables import read_class_table
+from synth.config import FREE_ON_RESUME, SynthConfig, is_table, semantics_title
 from synth.embeddings import find_embeddings
 from synth.generation import sample_grid
 from synth.generator import SpadeGenerator
@@ -39,15 +40,16 @@ def train(config: SynthConfig) -> None:
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec = train_set.spec
-    run = RunDirectory.choose("synth.train", f"{spec.name}-{config.semantics}", config.run_dir)
+    run = RunDirectory.choose("synth.train", f"{spec.name}-{semantics_title(config.semantics)}", config.run_dir)
     config.embeddings = choose_embeddings(config, run, spec)
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
+    table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name) if is_table(config.semantics) else None
     perceptual = build_perceptual(config, device)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision)
-    semantics = semantics_from(config, spec.num_classes, embeddings)
+    semantics = semantics_from(config, spec.num_classes, embeddings, table)
     generator = generator_from(config.generator, config.input.size, semantics)
     discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)

@@ -4,10 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from shared.data.scenes.classes import SceneClasses
 from shared.tensor_file import read_tensors
+from synth.config import DiscriminatorConfig, GeneratorConfig, SynthConfig
+from synth.networks import generator_from, opponent_from
+from synth.semantics import build_semantics
 
 Invoke = Callable[..., Any]
 SMALL = ["--data.num_workers", 0, "--data.scenes.num_classes", 30, "--data.scenes.height", 32, "--data.scenes.width", 64]
@@ -20,7 +26,10 @@ def checkpoint(run: Path) -> dict[str, torch.Tensor]:
     return read_tensors(run / "checkpoints/last.safetensors", "checkpoint tensors/1")[0]
 
 
-@pytest.mark.parametrize("options", [["--discriminator.name", "oasis"], ["--discriminator.name", "oasis_embedding"]])
+OASIS, EMBEDDING = (["--discriminator.name", name] for name in ("oasis", "oasis_embedding"))
+
+
+@pytest.mark.parametrize("options", [OASIS, [*EMBEDDING, "--trainable", "true"]])
 def test_a_stopped_run_continues_exactly(options: list[object], invoke: Invoke, tmp_path: Path) -> None:
     for name, stops in (("whole", [4]), ("stopped", [2, 4])):
         for stop in stops:
@@ -37,3 +46,36 @@ def test_a_discriminator_without_class_vectors(invoke: Invoke, tmp_path: Path) -
     assert outcome.status == 1
     assert "error: semantics onehot have no class vectors; use random, learned or a table of your own" in outcome.errors
     assert not (tmp_path / "run").exists()
+
+
+def test_a_table_of_any_origin_trains_generates_and_takes_new_classes(invoke: Invoke, tmp_path: Path) -> None:
+    names = SceneClasses(30).spec.class_names
+    rows = np.random.default_rng(0).normal(size=(30, 5))
+    np.savez(tmp_path / "words.npz", names=np.array(names[::-1]), vectors=rows[::-1])
+    outcome = invoke("synth.train", *SMALL, *EMBEDDING, "--semantics", tmp_path / "words.npz", "--run_dir", tmp_path / "run")
+    assert outcome.status == 0, outcome.errors
+    table = checkpoint(tmp_path / "run")["generator.semantics.table"]
+    np.testing.assert_allclose(table[:-1].numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True), rtol=1e-6)
+    Image.fromarray(np.full((32, 64), 30, np.uint8)).save(tmp_path / "new.png")
+    command = ["synth.generate", tmp_path / "run", tmp_path / "new.png", "-o", tmp_path / "out"]
+    refused = invoke(*command)
+    assert refused.status == 1 and "holds value 30; allowed are 0..29" in refused.errors
+    outcome = invoke(*command, "--mix", f"tram=0.5*{names[0]}+0.5*{names[5]}")
+    assert outcome.status == 0 and "wrote 1 images" in outcome.output, outcome.errors
+
+
+@pytest.mark.parametrize("discriminator", ["multiscale", "oasis_embedding"])
+def test_trained_class_vectors_learn_from_the_generator_alone(discriminator: str) -> None:
+    """In the generator's step they have gradients through the generator; the discriminator's view of them gives none in either step."""
+    config = SynthConfig(generator=GeneratorConfig(width=2, hidden=4), discriminator=DiscriminatorConfig(discriminator, width=4, depth=2))
+    semantics = build_semantics("random", 5, embedding_dim=3, trainable=True)
+    generator = generator_from(config.generator, (32, 64), semantics)
+    network, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
+    assert any(parameter is semantics.table for parameter in generator.parameters())
+    labels, images = torch.randint(-1, 5, (2, 32, 64)), torch.rand(2, 3, 32, 64)
+    judged = None if seen is None else seen.pyramid(labels, trained=False)
+    sum(adversary.generator_terms(network, labels, judged, images.clone().requires_grad_(), images).values()).backward()
+    sum(adversary.discriminator_terms(network, labels, judged, images, images).values()).backward()
+    assert semantics.table is not None and semantics.table.grad is None
+    generator(labels).sum().backward()
+    assert semantics.table.grad is not None and (semantics.table.grad[labels.unique()] != 0).any()
