@@ -49,6 +49,10 @@ class GeneratorConfig:
     """Parameter-free normalisation that SPADE modulates; sync shares statistics between processes."""
     style_dim: int | None = None
     """Size of the style code; its encoder is trained along and gives many images per layout. Null: one image per layout."""
+    noise_channels: int = 0
+    """Channels of noise beside the semantics, which gives many images per layout without a style encoder; 64 in OASIS. 0: none."""
+    noise: Literal["image", "region", "pixel"] = "image"
+    """What shares a vector of noise: an image (as published), the pixels of a class in an image, or nothing: each pixel has its own."""
 
 
 @dataclass

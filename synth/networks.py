@@ -52,6 +52,8 @@ def generator_from(config: GeneratorConfig, size: tuple[int, int], semantics: Se
         norm=config.norm,
         hidden=config.hidden,
         z_dim=config.style_dim,
+        noise_channels=config.noise_channels,
+        noise=config.noise,
     )
 
 

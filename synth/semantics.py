@@ -139,7 +139,11 @@ class Semantics(nn.Module):
         occurs = torch.bincount(kinds.flatten(), minlength=2 * (self.num_classes + 1)) > 0
         present = occurs.nonzero().squeeze(1)
         ids = (occurs.cumsum(0) - 1)[kinds]
-        return SemanticPyramid(GatheredLayout(ids, len(present), self.width, lambda kernel: self._kernel_rows(kernel, present, trained)))
+
+        def kernel_rows(kernel: Tensor) -> Tensor:
+            return self._kernel_rows(kernel, present, trained)
+
+        return SemanticPyramid(GatheredLayout(ids, len(present), self.width, kernel_rows), classes)
 
     def _kernel_rows(self, kernel: Tensor, kinds: Tensor, trained: bool) -> Tensor:
         """What the taps of a kernel (O, width, kh, kw) answer to class c (kind c) and to c on an edge (kind c + num_classes + 1).
@@ -163,7 +167,7 @@ class DenseOneHot(Semantics):
 
     def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool) -> SemanticPyramid:
         semantic_map = F.one_hot(classes, self.num_classes + 1).permute(0, 3, 1, 2).float()
-        return SemanticPyramid(DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1)))
+        return SemanticPyramid(DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1)), classes)
 
 
 def check_label_map(label_map: Tensor, num_classes: int) -> None:
