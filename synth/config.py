@@ -116,10 +116,24 @@ class SynthTrainConfig(TrainConfig):
     of the generator's update, which takes a quarter less time."""
     decay_from: float = 0.5
     """Share of the steps after which the rate falls linearly to zero."""
+    clip_norm: float | None = None
+    """Largest norm of an update's gradient, for both networks. Null: no limit, as published."""
+    recompute: bool = False
+    """Compute the features inside the generator's blocks again in the backward pass, in place of keeping them: same results, less memory,
+    more time."""
+    channels_last: bool = False
+    """Keep the images' channels side by side in memory: same results up to rounding; faster on GPUs with tensor cores."""
+    compile: bool = False
+    """Compile the discriminator with torch.compile: same results up to rounding; a minute more at the start."""
     ema_decay: float | None = 0.98
     """Decay per step of an average of the generator's weights, which is then what generates. Null: no average, as published."""
     sample_every: int = 200
     """Steps between sample pictures in TensorBoard."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise InputError(f"train.clip_norm is {self.clip_norm}; it must be above 0, or null for no limit")
 
 
 @dataclass
@@ -223,7 +237,7 @@ def require_semantics(semantics: str) -> None:
 
 FREE_ON_RESUME = {
     *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers"),
-    *("train.steps", "train.stop_after", "train.save_every", "train.threads"),
+    *("train.steps", "train.stop_after", "train.save_every", "train.threads", "train.recompute"),
 }
 """Settings that a continued training may change."""
 

@@ -13,6 +13,7 @@ from shared.errors import InputError
 from synth.conventions import LabelConvention
 from synth.layout import SemanticPyramid
 from synth.noise import NOISE_KINDS, Noise, draw_noise
+from synth.recomputation import recomputed
 from synth.semantics import Semantics
 from synth.spade import NORMS, SpadeResidualBlock
 from synth.spectral import initialise
@@ -53,6 +54,8 @@ class SpadeGenerator(nn.Module):
 
     published_labels = LabelConvention()
     """How a file in the published layout orders the semantic channels; set by loading one."""
+    recompute = False
+    """Whether the features inside the residual blocks are computed again in the backward pass, in place of being kept."""
 
     def __init__(
         self,
@@ -132,18 +135,22 @@ class SpadeGenerator(nn.Module):
         pyramid = layout if isinstance(layout, SemanticPyramid) else self.semantics.pyramid(layout, edges)
         pyramid = self._with_noise(pyramid, noise)
         x = self._first_features(pyramid, z, self.start_size(size or self.image_size))
-        x = self.head_0(x, pyramid)
-        x = self.G_middle_0(_double(x), pyramid)
+        x = self._block(self.head_0, x, pyramid)
+        x = self._block(self.G_middle_0, _double(x), pyramid)
         if self.upsampling != "normal":
             x = _double(x)
-        x = self.G_middle_1(x, pyramid)
-        x = self.up_0(_double(x), pyramid)
-        x = self.up_1(_double(x), pyramid)
-        x = self.up_2(_double(x), pyramid)
-        x = self.up_3(_double(x), pyramid)
+        x = self._block(self.G_middle_1, x, pyramid)
+        x = self._block(self.up_0, _double(x), pyramid)
+        x = self._block(self.up_1, _double(x), pyramid)
+        x = self._block(self.up_2, _double(x), pyramid)
+        x = self._block(self.up_3, _double(x), pyramid)
         if self.upsampling == "most":
-            x = self.up_4(_double(x), pyramid)
+            x = self._block(self.up_4, _double(x), pyramid)
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+
+    def _block(self, block: SpadeResidualBlock, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
+        kept = not (self.recompute and torch.is_grad_enabled())
+        return block(x, pyramid) if kept else recomputed(block, x, pyramid)
 
     def _with_noise(self, pyramid: SemanticPyramid, noise: Noise | None) -> SemanticPyramid:
         if self.noise_channels == 0:

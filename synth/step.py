@@ -81,6 +81,9 @@ class Step:
         require_finite(losses, step)
         optimizer.zero_grad()
         self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        if self.config.train.clip_norm is not None:
+            learners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            self.accelerator.clip_grad_norm_(learners, self.config.train.clip_norm)
         optimizer.step()
 
 

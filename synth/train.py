@@ -53,11 +53,17 @@ def train(config: SynthConfig) -> None:
     generator = generator_from(config.generator, config.input.size, semantics)
     discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
+    if settings.channels_last:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)
+    if settings.compile:
+        discriminator.compile()
     rates = ttur_learning_rates(settings.learning_rate, ttur=settings.two_time_scales)
     learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
     judges = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
     discriminator_optimizer = torch.optim.Adam(judges, rates.discriminator_lr, betas=rates.betas, fused=True)
+    generator.recompute = settings.recompute
     average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False).to(device)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
