@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 from shared.data.loader import Batch
+from synth.adversaries import PatchAdversary
 from synth.benchmark.cases import Case, label_maps
 from synth.benchmark.layers import SEMANTICS, semantics_of
 from synth.benchmark.published import PublishedDiscriminator, PublishedOneHot
@@ -87,7 +88,8 @@ class TrainingStep:
             for network, rate in ((generator, rates.generator_lr), (discriminator, rates.discriminator_lr))
         ]
         networks = generator.to(case.device), discriminator.to(case.device)
-        self.step = Step(config, accelerator, (generator.semantics,) * 2, (*networks, None), (optimizers[0], optimizers[1]), None)
+        semantics, adversary = generator.semantics, PatchAdversary(config.loss)
+        self.step = Step(config, accelerator, semantics, semantics, adversary, (*networks, None), (optimizers[0], optimizers[1]), None)
         for network, optimizer in zip(networks, optimizers):
             _make_state(network, optimizer)
         images = torch.rand(case.images, 3, case.height, case.width, generator=torch.Generator().manual_seed(case.seed)) * 2 - 1
