@@ -14,6 +14,7 @@ GROUPS = {
     "modulation": "synth.benchmark.layers:modulation_contestants",
     "generator": "synth.benchmark.networks:generator_contestants",
     "step": "synth.benchmark.networks:step_contestants",
+    "discriminators": "synth.benchmark.discriminators:discriminator_contestants",
 }
 """Functions from a case to its contestants, by name: a child process imports the one that it needs."""
 
@@ -22,6 +23,7 @@ TITLES = {
     "modulation": "Scale and shift, forward and backward",
     "generator": "Generator, forward and backward",
     "step": "Training step of both networks",
+    "discriminators": "Training step with each discriminator",
 }
 
 BASELINES = {
@@ -29,6 +31,7 @@ BASELINES = {
     "modulation": ("dense one-hot",),
     "generator": ("published form", "dense one-hot"),
     "step": ("published form", "dense one-hot"),
+    "discriminators": ("published one-hot", "one-hot, OASIS"),
 }
 """What the other contestants are compared with; the beginning of the name suffices."""
 
