@@ -12,7 +12,7 @@ from synth.class_scores import Verdict
 from synth.config import LossConfig
 from synth.layout import SemanticPyramid
 from synth.losses import discriminator_loss, feature_matching, generator_loss, split_fake_real
-from synth.losses_oasis import class_balance, label_mix, label_mix_loss, loss_on_fake, loss_on_real
+from synth.losses_oasis import class_balance, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
 from synth.semantics import Semantics
 
 Terms = dict[str, Tensor]
@@ -62,16 +62,20 @@ class SegmentationAdversary:
     """Which class is this pixel, or is it fake? (OASIS)
 
     class_embeddings: semantics whose table the pixels are compared with. None: the discriminator gives scores.
+    num_neighbours: the softmax runs over the classes of the batch and so many nearest ones of each. None: over all classes.
     """
 
-    def __init__(self, config: LossConfig, num_classes: int, class_embeddings: Semantics | None) -> None:
+    def __init__(self, config: LossConfig, num_classes: int, class_embeddings: Semantics | None, num_neighbours: int | None = None) -> None:
         self.config, self.num_classes, self.class_embeddings = config, num_classes, class_embeddings
+        self.num_neighbours = num_neighbours
 
     def generator_terms(
         self, discriminator: nn.Module, label_map: Tensor, seen: SemanticPyramid | None, fakes: Tensor, reals: Tensor
     ) -> Terms:
         verdict = self._judge(discriminator, fakes)
-        return {"generator/gan": loss_on_real(verdict, label_map, class_balance(label_map, self.num_classes))}
+        weights = class_balance(label_map, self.num_classes)
+        (verdict,), targets = self._among_candidates([verdict], label_map)
+        return {"generator/gan": loss_on_real(verdict, targets, weights)}
 
     def discriminator_terms(
         self, discriminator: nn.Module, label_map: Tensor, seen: SemanticPyramid | None, fakes: Tensor, reals: Tensor
@@ -80,11 +84,23 @@ class SegmentationAdversary:
         fakes = fakes.detach()
         images = torch.cat([fakes, reals, torch.where(mask, reals, fakes)])
         on_fakes, on_reals, on_mixed = self._judge(discriminator, images).split([count] * 3)
+        mixing = self.config.label_mix_weight * label_mix_loss(on_fakes, on_reals, on_mixed, mask)
+        weights = class_balance(label_map, self.num_classes)
+        (on_fakes, on_reals), targets = self._among_candidates([on_fakes, on_reals], label_map)
         return {
             "discriminator/fake": loss_on_fake(on_fakes),
-            "discriminator/real": loss_on_real(on_reals, label_map, class_balance(label_map, self.num_classes)),
-            "discriminator/label_mix": self.config.label_mix_weight * label_mix_loss(on_fakes, on_reals, on_mixed, mask),
+            "discriminator/real": loss_on_real(on_reals, targets, weights),
+            "discriminator/label_mix": mixing,
         }
+
+    def _among_candidates(self, verdicts: list[Verdict], label_map: Tensor) -> tuple[list[Verdict], Tensor]:
+        """Verdicts with the scores that the softmax runs over, and the targets among them (N, H, W)."""
+        rows = verdicts[0].rows
+        if self.num_neighbours is None or rows is None:
+            return verdicts, label_map
+        candidates = near_classes(label_map, rows, self.num_neighbours)
+        targets = torch.searchsorted(candidates, label_map.contiguous())
+        return [verdict.among(candidates) for verdict in verdicts], targets
 
     def _judge(self, discriminator: nn.Module, images: Tensor) -> Verdict:
         table = None if self.class_embeddings is None else self.class_embeddings.class_vectors

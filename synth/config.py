@@ -75,8 +75,15 @@ class DiscriminatorConfig:
     """Halvings of the image, 1 to 6 (oasis, oasis_embedding); 6 in the published network, for 256 pixels and more."""
     temperature: float = 0.1
     """Divides the products of pixel vectors and class vectors (oasis_embedding); with 1 and the identity as table it is oasis."""
+    num_neighbours: int | None = None
+    """Compare a pixel with the classes of the batch, and so many nearest classes of each, in place of all classes (oasis_embedding): then
+    the time of a step does not depend on the number of classes either. Null: with all, exactly."""
     encoder: str | None = None
     """Encoder file of a segmentation run, which takes the place of the way down and learns no more (oasis, oasis_embedding)."""
+
+    def __post_init__(self) -> None:
+        if self.num_neighbours is not None and self.num_neighbours < 0:
+            raise InputError(f"discriminator.num_neighbours is {self.num_neighbours}; it must be 0 or more, or null for all classes")
 
 
 @dataclass

@@ -23,6 +23,22 @@ def class_balance(label_map: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, weights, 0.0)[label_map + 1]
 
 
+@torch.no_grad()
+def near_classes(label_map: Tensor, rows: Tensor, num_neighbours: int) -> Tensor:
+    """(M,) int64, increasing: the classes that occur, for each of them its nearest ones, and fake.
+
+    A softmax over these in place of all rows costs the same whatever C is. What it leaves out is far from every class in the picture.
+
+    rows: (C + 1, E) of one length, fake last. num_neighbours: beside each class that occurs.
+    """
+    present, num_classes = label_map.unique(), len(rows) - 1
+    present = present[present != IGNORE_INDEX]
+    nearness = rows[present].float() @ rows[:num_classes].float().T  # (classes that occur, C)
+    nearest = nearness.topk(min(num_neighbours + 1, num_classes), dim=1).indices
+    fake = torch.full((1,), num_classes, device=label_map.device)
+    return torch.cat([present, nearest.flatten(), fake]).unique()
+
+
 def loss_on_real(verdict: Verdict, label_map: Tensor, weights: Tensor) -> Tensor:
     """Small when pixels are taken for their class. weights: of `class_balance`. The discriminator's on reals, the generator's on fakes."""
     return verdict.cross_entropy(label_map.clamp(min=0), weights)

@@ -87,7 +87,7 @@ def opponent_from(config: DiscriminatorConfig, loss: LossConfig, semantics: Sema
         depth=config.depth,
         encoder=config.encoder,
     )
-    return Opponent(segmenter, None, SegmentationAdversary(loss, semantics.num_classes, compared))
+    return Opponent(segmenter, None, SegmentationAdversary(loss, semantics.num_classes, compared, config.num_neighbours))
 
 
 def style_encoder_from(config: GeneratorConfig, size: tuple[int, int]) -> StyleEncoder | None:

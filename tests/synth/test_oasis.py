@@ -12,9 +12,9 @@ from shared.fid.encoder_file import save_encoder
 from synth import class_scores
 from synth.adversaries import SegmentationAdversary
 from synth.class_scores import Verdict
-from synth.config import LossConfig
+from synth.config import DiscriminatorConfig, LossConfig
 from synth.discriminator_oasis import SegmentationDiscriminator
-from synth.losses_oasis import class_balance, label_mix, label_mix_loss, loss_on_fake, loss_on_real
+from synth.losses_oasis import class_balance, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
 from synth.semantics import Semantics
 from synth.step import frozen
 
@@ -129,6 +129,39 @@ def test_with_the_identity_as_table_the_embedding_form_is_the_dense_form() -> No
         torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_near_classes_are_those_that_occur_and_their_nearest() -> None:
+    angles = torch.tensor([0.0, 10, 30, 90, 100, 180]).deg2rad()
+    rows = torch.cat([torch.stack([angles.cos(), angles.sin(), torch.zeros(6)], 1), torch.tensor([[0.0, 0, 1]])])
+    labels = torch.tensor([[[0, -1, 3, 3]]])
+    assert near_classes(labels, rows, 0).tolist() == [0, 3, 6]
+    assert near_classes(labels, rows, 1).tolist() == [0, 1, 3, 4, 6]
+    assert near_classes(labels, rows, 99).tolist() == list(range(7))
+    assert near_classes(torch.full((1, 2, 2), -1), rows, 2).tolist() == [6]
+
+
+def test_the_loss_among_near_classes() -> None:
+    """With all classes near it is the exact one, with few it is the cross-entropy over these."""
+    labels = random_labels(6)
+    table = Semantics("random", 6, F.normalize(torch.randn(6, 3, generator=torch.Generator().manual_seed(0))))
+    network = SegmentationDiscriminator(embedding_dim=3, width=4, depth=2).eval()
+    images = torch.rand(2, 2, 3, 16, 32)
+
+    def terms(num_neighbours: int | None, label_map: torch.Tensor) -> list[torch.Tensor]:
+        adversary = SegmentationAdversary(LossConfig(), 6, table, num_neighbours)
+        torch.manual_seed(0)
+        judged = adversary.discriminator_terms(network, label_map, None, *images)
+        return [*judged.values(), *adversary.generator_terms(network, label_map, None, *images).values()]
+
+    for near, exact in zip(terms(5, labels), terms(None, labels)):
+        torch.testing.assert_close(near, exact)
+    few = torch.where(labels == 4, 4, torch.where(labels < 0, -1, 1))
+    verdict = network(images[0], table.class_vectors)
+    scores = torch.einsum("kd,ndhw->nkhw", verdict.rows[[1, 4, 6]], verdict.pixels)
+    targets = torch.where(few == 4, 1, 0)
+    expected = (F.cross_entropy(scores, targets, reduction="none") * class_balance(few, 6)).mean()
+    torch.testing.assert_close(terms(0, few)[-1], expected)
+
+
 def test_nothing_of_pixels_times_classes_is_kept() -> None:
     num_classes, size = 3000, (8, 16)
     table = Semantics("random", num_classes, F.normalize(torch.randn(num_classes, 6)))
@@ -179,7 +212,9 @@ def test_a_frozen_encoder_learns_nothing_and_lets_gradients_pass(tmp_path) -> No
     assert any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_refusals(tmp_path) -> None:
+def test_refusals() -> None:
+    with pytest.raises(InputError, match=r"discriminator\.num_neighbours is -1"):
+        DiscriminatorConfig("oasis_embedding", num_neighbours=-1)
     with pytest.raises(InputError, match="depth is 7; it must be 1 to 6"):
         SegmentationDiscriminator(num_classes=4, depth=7)
     with pytest.raises(InputError, match="temperature is 0"):
