@@ -18,19 +18,31 @@ from synth.networks import load_generator, parameter_count
 
 @dataclass(frozen=True)
 class Arm:
-    """One semantics at one seed. `run` is the training's directory, `images` the folder of its generated PNGs."""
+    """One semantics, and one kind of discriminator where several are compared, at one seed.
+
+    Attributes:
+        discriminator: None: that of the protocol.
+        folder: where the comparison's runs lie.
+    """
 
     semantics: str
+    discriminator: str | None
     seed: int
-    run: RunDirectory
+    folder: Path
 
     @property
     def title(self) -> str:
-        """What the semantics are called in the report."""
-        return semantics_title(self.semantics)
+        """What the arm is called in the report."""
+        return " ".join([semantics_title(self.semantics), *([] if self.discriminator is None else [self.discriminator])])
+
+    @property
+    def run(self) -> RunDirectory:
+        """The directory of the training."""
+        return RunDirectory(self.folder / f"{self.title.replace(' ', '-')}-seed{self.seed}")
 
     @property
     def images(self) -> Path:
+        """The folder of the generated PNGs."""
         return self.run.path / "generated"
 
     def loss_curves(self) -> dict[str, tuple[list[int], list[float]]]:

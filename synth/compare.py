@@ -1,5 +1,6 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from synth.arms import Arm, generate_images
 from synth.class_tables import read_class_table
 from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
-from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, is_table, semantics_title
+from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, is_table
 from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
@@ -39,8 +40,8 @@ def compare(config: CompareConfig) -> None:
     segmenter = find_segmenter(config.segmenter, spec)
     network = feature_network(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
-    folders = [(name, seed, run.path / f"{semantics_title(name)}-seed{seed}") for seed in config.seeds for name in config.semantics]
-    arms = [Arm(name, seed, RunDirectory(folder)) for name, seed, folder in folders]
+    kinds: Sequence[str | None] = config.discriminators or [None]
+    arms = [Arm(name, kind, seed, run.path) for seed in config.seeds for kind in kinds for name in config.semantics]
     if config.dry_run:
         print(to_yaml(to_dict(config)))
         print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
@@ -68,7 +69,7 @@ def compare(config: CompareConfig) -> None:
     # --- Report ---------------------------------------------------------------------------------------------------------
     embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
     report = ComparisonReport(
-        title=f"Semantics compared on {spec.name}",
+        title=f"{'Discriminators' if config.discriminators else 'Semantics'} compared on {spec.name}",
         dataset=spec,
         created=datetime.now(),
         machine=machine(),
@@ -88,7 +89,8 @@ def compare(config: CompareConfig) -> None:
 def training_command(arm: Arm, protocol: Path, embeddings: Path | None) -> list[str]:
     """The arguments after `python -m` that train an arm."""
     given = [] if embeddings is None else ["--embeddings", str(embeddings)]
-    chosen = ["--semantics", arm.semantics, "--train.seed", str(arm.seed), *given]
+    kind = [] if arm.discriminator is None else ["--discriminator.name", arm.discriminator]
+    chosen = ["--semantics", arm.semantics, *kind, "--train.seed", str(arm.seed), *given]
     return ["synth.train", "--config", str(protocol), *chosen, "--run_dir", str(arm.run.path)]
 
 

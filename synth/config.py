@@ -55,11 +55,14 @@ class GeneratorConfig:
     """What shares a vector of noise: an image (as published), the pixels of a class in an image, or nothing: each pixel has its own."""
 
 
+Discriminator = Literal["multiscale", "oasis", "oasis_embedding"]
+
+
 @dataclass
 class DiscriminatorConfig:
     """The discriminator."""
 
-    name: Literal["multiscale", "oasis", "oasis_embedding"] = "multiscale"
+    name: Discriminator = "multiscale"
     """multiscale: is this patch real, given the semantics (SPADE). oasis: which class is this pixel, or is it fake (OASIS); memory grows
     with pixels x classes. oasis_embedding: the same question, answered by a vector per pixel that is compared with the class vectors of
     the semantics; it does not grow with the number of classes."""
@@ -190,6 +193,8 @@ class CompareConfig(Protocol):
 
     semantics: list[str] = field(default_factory=lambda: ["onehot", "random", "learned"])
     """The arms: names, or paths of class tables, as semantics of synth.train."""
+    discriminators: list[Discriminator] | None = None
+    """Kinds of discriminator, each with all semantics an arm. Null: that of the protocol, discriminator.name."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Training seeds of every arm; from two on, the report has deviations and paired differences."""
     embeddings: str | None = None
@@ -211,8 +216,10 @@ class CompareConfig(Protocol):
     """Resolve, check what is needed, print, and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("semantics", "seeds"):
+        for name in ("semantics", "discriminators", "seeds"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} is {values}; one or more different values were expected")
         for name in self.semantics:
@@ -248,5 +255,8 @@ FREE_ON_RESUME = {
 }
 """Settings that a continued training may change."""
 
-FREE_TO_COMPARE = {"run_dir", "dry_run", "semantics", "seeds", "jobs", "pictures", "data.root", "data.num_workers", "train.threads"}
+FREE_TO_COMPARE = {
+    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "pictures"),
+    *("data.root", "data.num_workers", "train.threads"),
+}
 """Settings that a continued comparison may change: arms and seeds can be added."""

@@ -5,7 +5,7 @@ import copy
 import torch
 from accelerate import Accelerator
 
-from shared.checkpoint import TrainingState
+from shared.checkpoint import TrainingState, read_checkpoint
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
@@ -43,7 +43,7 @@ def train(config: SynthConfig) -> None:
     run = RunDirectory.choose("synth.train", f"{spec.name}-{semantics_title(config.semantics)}", config.run_dir)
     config.embeddings = choose_embeddings(config, run, spec)
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
-    table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name) if is_table(config.semantics) else None
+    table = read_table(config, run, spec) if is_table(config.semantics) else None
     perceptual = build_perceptual(config, device)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
@@ -144,6 +144,24 @@ def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec)
     begun_with = run.config.get("embeddings") if run.config_path.is_file() else None
     path = find_embeddings(config.embeddings or begun_with, spec, required=READS_EMBEDDINGS[config.semantics])
     return None if path is None else str(path)
+
+
+def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> torch.Tensor:
+    """(C, S): the class table that the semantics name.
+
+    Raises:
+        InputError: it does not fit the classes, or is not as wide as when the run began; names class and file.
+    """
+    table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name)
+    last = run.checkpoint("last")
+    if last.is_file():
+        stored = read_checkpoint(last)[0].get("generator.semantics.table")
+        if stored is not None and stored.shape[1] != table.shape[1]:
+            raise InputError(
+                f"the row of class {spec.class_names[0]} in {config.semantics} has {table.shape[1]} numbers, but {run.path} began with "
+                f"class vectors of {stored.shape[1]}; give the table that it began with, or another --run_dir"
+            )
+    return table
 
 
 def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLoss | None:

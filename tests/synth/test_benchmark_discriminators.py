@@ -20,7 +20,7 @@ from synth.benchmark.discriminators import (
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     path = tmp_path_factory.mktemp("maps") / "maps.npy"
     save_label_maps(DataConfig(), 2, path)
-    return Case("discriminators", 40, 1, 64, 64, channels=2, hidden=4, dim=4, device="cpu", threads=1, seed=0, maps=str(path))
+    return Case("discriminators", 40, 2, 64, 64, channels=2, hidden=4, dim=4, device="cpu", threads=1, seed=0, maps=str(path))
 
 
 def test_every_pair_makes_its_step(case: Case) -> None:

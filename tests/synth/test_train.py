@@ -60,6 +60,9 @@ def test_a_table_of_any_origin_trains_generates_and_takes_new_classes(invoke: In
     assert outcome.status == 0, outcome.errors
     table = checkpoint(tmp_path / "run")["generator.semantics.table"]
     np.testing.assert_allclose(table[:-1].numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True), rtol=1e-6)
+    np.savez(tmp_path / "words.npz", names=np.array(names), vectors=np.ones((30, 6)))
+    outcome = invoke("synth.train", *SMALL, *EMBEDDING, "--semantics", tmp_path / "words.npz", "--run_dir", tmp_path / "run")
+    assert f"the row of class {names[0]} in {tmp_path / 'words.npz'} has 6 numbers, but {tmp_path / 'run'} began with" in outcome.errors
     Image.fromarray(np.full((32, 64), 30, np.uint8)).save(tmp_path / "new.png")
     command = ["synth.generate", tmp_path / "run", tmp_path / "new.png", "-o", tmp_path / "out"]
     refused = invoke(*command)
