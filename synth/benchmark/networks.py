@@ -89,6 +89,7 @@ class TrainingStep:
             for network, rate in ((generator, rates.generator_lr), (discriminator, rates.discriminator_lr))
         ]
         networks = generator.to(case.device), discriminator.to(case.device)
+        self.generator, self.discriminator = networks
         semantics, both = generator.semantics, (optimizers[0], optimizers[1])
         self.step = Step(config, accelerator, semantics, seen, adversary, (*networks, None), both, None)
         for network, optimizer in zip(networks, optimizers):

@@ -1,6 +1,7 @@
 """The step with each discriminator: that it runs, how many parameters it has, the largest batch and the goals by hand."""
 
 import pytest
+import torch
 
 from shared.benchmark.contest import Result
 from shared.benchmark.timing import Timing
@@ -14,6 +15,7 @@ from synth.benchmark.discriminators import (
     discriminator_goals,
     discriminator_parameters,
 )
+from synth.benchmark.options import PLAIN, option_contestants
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,13 @@ def test_goals() -> None:
     assert (time.value, memory.value) == (pytest.approx(1.1), pytest.approx(1.2))
     assert [goal.verdict for goal in (time, memory)] == ["stretch met", "missed"]
     assert all(goal.value is None for goal in discriminator_goals([]))
+
+
+def test_options_compute_the_same(case: Case) -> None:
+    terms = {contestant.name: contestant.prepare() for contestant in option_contestants(case) if contestant.name != "compile"}
+    torch.manual_seed(0)
+    expected = terms[PLAIN]()
+    for name, tolerance in (("recompute", 1e-6), ("channels_last", 1e-4), ("precision bf16", 0.1)):
+        torch.manual_seed(0)
+        for term, value in terms[name]().items():
+            torch.testing.assert_close(value, expected[term], rtol=tolerance, atol=tolerance, msg=f"{name}: {term}")
