@@ -71,7 +71,7 @@ class _StreamedCrossEntropy(torch.autograd.Function):
         table = rows.float()
         loss = torch.zeros((), dtype=torch.float64, device=pixels.device)
         wanted = any(ctx.needs_input_grad[:2])
-        of_pixels = torch.empty_like(flat) if wanted else None
+        of_pixels = torch.empty_like(flat, dtype=torch.float32) if wanted else None
         of_rows = torch.zeros_like(table)
         step = max(TILE_ELEMENTS["cuda" if pixels.is_cuda else "cpu"] // len(table), FEWEST_PIXELS)
         with torch.autocast(pixels.device.type, enabled=False):
@@ -88,14 +88,16 @@ class _StreamedCrossEntropy(torch.autograd.Function):
                         continue
                     scores *= share / total
                     scores.scatter_add_(0, target[None], -share[None])
-                    of_pixels[part] = (table.T @ scores).to(flat.dtype)
+                    of_pixels[part] = table.T @ scores
                     of_rows.addmm_(scores, chunk.T)
         if of_pixels is not None:
-            ctx.save_for_backward(of_pixels.view_as(pixels), of_rows.to(rows.dtype))
+            ctx.save_for_backward(of_pixels.view_as(pixels), of_rows)
+            ctx.dtypes = pixels.dtype, rows.dtype
         return loss.float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         of_pixels, of_rows = ctx.saved_tensors
-        return of_pixels * gradient.to(of_pixels.dtype), of_rows * gradient, None, None
+        # Scaled in float32 first: in half precision what a single pixel adds to a mean may be too small a number.
+        return (of_pixels * gradient).to(ctx.dtypes[0]), (of_rows * gradient).to(ctx.dtypes[1]), None, None

@@ -103,6 +103,17 @@ def test_streamed_scores_equal_dense_scores(tile: int, monkeypatch: pytest.Monke
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    pixels, rows, labels = torch.randn(2, 6, 16, 32).to(dtype).requires_grad_(), torch.randn(6, 6), random_labels()
+    whole = pixels.detach().float().requires_grad_()
+    for values in (pixels, whole):
+        (1000 * loss_on_real(Verdict(values, rows), labels, class_balance(labels, 5))).backward()
+    assert pixels.grad is not None and whole.grad is not None
+    torch.testing.assert_close(pixels.grad, whole.grad.to(dtype))
+
+
 def test_with_the_identity_as_table_the_embedding_form_is_the_dense_form() -> None:
     """All terms of both networks, and their gradients, for networks with the same weights."""
     num_classes, labels = 5, random_labels()
