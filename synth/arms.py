@@ -11,9 +11,9 @@ from shared.data.loader import BatchLoader
 from shared.rundir import RunDirectory
 from shared.training import progress, seed_step
 from shared.visualise import save_png
-from synth.config import semantics_title
 from synth.generation import generate_batch
 from synth.networks import load_generator, parameter_count
+from synth.semantics import semantics_title
 
 
 @dataclass(frozen=True)

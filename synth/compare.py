@@ -19,12 +19,12 @@ from synth.arms import Arm, generate_images
 from synth.class_tables import read_class_table
 from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
-from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, is_table
+from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
-from synth.semantics import READS_EMBEDDINGS
+from synth.semantics import READS_EMBEDDINGS, is_table
 
 
 def compare(config: CompareConfig) -> None:

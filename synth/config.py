@@ -1,15 +1,13 @@
 """Settings of the synthesis programs."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
-from synth.class_tables import READERS
-from synth.semantics import SEMANTICS
+from synth.semantics import require_semantics, semantics_title
 
 
 @dataclass
@@ -231,22 +229,6 @@ class CompareConfig(Protocol):
             raise InputError(f"jobs is {self.jobs}; it must be at least 1")
         if self.train.stop_after is not None:
             raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
-
-
-def is_table(semantics: str) -> bool:
-    """Whether these semantics are a class table, and not a name."""
-    return semantics not in SEMANTICS
-
-
-def semantics_title(semantics: str) -> str:
-    """What these semantics are called in reports and file names: their name, or that of the table's file."""
-    return Path(semantics).stem if is_table(semantics) else semantics
-
-
-def require_semantics(semantics: str) -> None:
-    """Raise InputError unless this is a name, or ends like a class table."""
-    if is_table(semantics) and Path(semantics).suffix not in READERS:
-        raise InputError(f"unknown semantics {semantics!r}; choose one of {', '.join(SEMANTICS)}, or a class table ({', '.join(READERS)})")
 
 
 FREE_ON_RESUME = {

@@ -58,13 +58,6 @@ class Layout(ABC):
         kernel: (2·O, first.out_channels, kh, kw), of the O channels of the scale and then of the shift. bias: (2·O,).
         """
 
-    def with_vectors(self, vectors: Tensor, owner: Tensor) -> "Layout":
-        """The map with further channels: at every pixel one of a few vectors.
-
-        vectors: (M, Z). owner: (N, height, width) int64 in [0, M).
-        """
-        raise NotImplementedError(f"{type(self).__name__} takes no further vectors")
-
     @abstractmethod
     def resized(self, height: int, width: int) -> "Layout":
         """The map resized as `F.interpolate(mode="nearest")` does."""
@@ -111,6 +104,10 @@ class DenseLayout(Layout):
         return F.conv2d(self.semantic_map, conv.weight[:, : self.width], conv.bias, conv.stride, numeric_padding(conv))
 
     def with_vectors(self, vectors: Tensor, owner: Tensor) -> "DenseLayout":
+        """The map with further channels: at every pixel one of a few vectors.
+
+        vectors: (M, Z). owner: (N, height, width) int64 in [0, M).
+        """
         return DenseLayout(torch.cat([self.semantic_map, vectors[owner].permute(0, 3, 1, 2)], 1))
 
     def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Maps:
@@ -156,7 +153,7 @@ class GatheredLayout(Layout):
         return convolve_ids(rows, conv.bias, self._patches_of(_geometry(conv)))
 
     def with_vectors(self, vectors: Tensor, owner: Tensor) -> "GatheredLayout":
-        """Pairs of an id and a vector become the ids; a kernel answers to a pair with the sum of its answers to both."""
+        """See `DenseLayout`. Pairs of an id and a vector become the ids; a kernel answers to a pair with the sum of its answers to both."""
         pairs, ids = (owner * self.num_ids + self.ids).unique(return_inverse=True)
         ids_of_pairs, chosen = pairs % self.num_ids, vectors[pairs // self.num_ids]
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synth.layout import DenseLayout, Layout, SemanticPyramid, convolve_twice, numeric_padding
+from synth.layout import DenseLayout, GatheredLayout, Layout, SemanticPyramid, convolve_twice, numeric_padding
 from synth.modulation import Maps
 
 NOISE_KINDS = ("image", "region", "pixel")
@@ -26,10 +26,11 @@ class Noise:
 
     def beside(self, pyramid: SemanticPyramid) -> SemanticPyramid:
         """The semantics of label maps with the noise as further channels, after theirs."""
-        full_size = pyramid.at(*pyramid.size)
+        full_size = pyramid.pooled(0)
         if self.owner is None:
             noise_map = self.vectors.view(full_size.batch_size, *full_size.size, -1).permute(0, 3, 1, 2)
             return SemanticPyramid(SumLayout(full_size, noise_map), pyramid.classes)
+        assert isinstance(full_size, DenseLayout | GatheredLayout), "semantics of label maps"
         return SemanticPyramid(full_size.with_vectors(self.vectors, self.owner), pyramid.classes)
 
 

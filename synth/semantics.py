@@ -6,6 +6,8 @@ They differ in data, not in code: each is a table with a row per class and a las
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,12 +15,29 @@ from torch import Tensor, nn
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from synth.class_tables import READERS
 from synth.kernel_columns import columns_of
 from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
 SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
 READS_EMBEDDINGS = {"random": False, "learned": True}
 """Semantics that take an embedding file, and whether they need one: random ones only take its width."""
+
+
+def is_table(semantics: str) -> bool:
+    """Whether these semantics are a class table, and not a name."""
+    return semantics not in SEMANTICS
+
+
+def semantics_title(semantics: str) -> str:
+    """What these semantics are called in reports and file names: their name, or that of the table's file."""
+    return Path(semantics).stem if is_table(semantics) else semantics
+
+
+def require_semantics(semantics: str) -> None:
+    """Raise InputError unless this is a name, or ends like a class table."""
+    if is_table(semantics) and Path(semantics).suffix not in READERS:
+        raise InputError(f"unknown semantics {semantics!r}; choose one of {', '.join(SEMANTICS)}, or a class table ({', '.join(READERS)})")
 
 
 def build_semantics(

@@ -18,14 +18,14 @@ from shared.training import RunningMeans, begin_or_continue, choose_device, prog
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.class_tables import read_class_table
-from synth.config import FREE_ON_RESUME, SynthConfig, is_table, semantics_title
+from synth.config import FREE_ON_RESUME, SynthConfig
 from synth.embeddings import find_embeddings
 from synth.generation import sample_grid
 from synth.generator import SpadeGenerator
 from synth.inputs import eval_transform, train_transform
 from synth.networks import describe, generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
 from synth.schedule import learning_rate_factor, ttur_learning_rates
-from synth.semantics import READS_EMBEDDINGS
+from synth.semantics import READS_EMBEDDINGS, is_table, semantics_title
 from synth.step import Step
 from synth.vgg import PerceptualLoss, find_vgg_weights
 
