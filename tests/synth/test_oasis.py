@@ -1,5 +1,6 @@
 """OASIS: its losses in closed form, the embedding form against the dense one, the discriminator's shapes and refusals."""
 
+import copy
 import math
 
 import pytest
@@ -234,3 +235,19 @@ def test_refusals() -> None:
         SegmentationDiscriminator(num_classes=4, width=2, depth=5)(torch.zeros(1, 3, 16, 32))
     with pytest.raises(InputError, match="semantics onehot have no class vectors"):
         _ = Semantics("onehot", 4, None).class_vectors
+
+
+@pytest.mark.long
+def test_compiled_it_is_the_same_up_to_rounding() -> None:
+    torch.manual_seed(0)
+    plain, table, images = SegmentationDiscriminator(embedding_dim=6, width=8, depth=3), torch.randn(9, 6), torch.randn(2, 3, 32, 64)
+    for _ in range(20):
+        plain(images, table)  # the spectral norms converge
+    compiled = copy.deepcopy(plain)
+    compiled.compile()
+    results = []
+    for network in (plain, compiled):
+        loss_on_fake(network(images, table)).backward()
+        results.append([network(images, table).pixels, *(parameter.grad for parameter in network.parameters()), *network.buffers()])
+    for expected, actual in zip(*results):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
