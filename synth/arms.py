@@ -13,18 +13,36 @@ from shared.training import progress, seed_step
 from shared.visualise import save_png
 from synth.generation import generate_batch
 from synth.networks import load_generator, parameter_count
+from synth.semantics import semantics_title
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One semantics at one seed. `run` is the training's directory, `images` the folder of its generated PNGs."""
+    """One semantics, and one kind of discriminator where several are compared, at one seed.
+
+    Attributes:
+        discriminator: None: that of the protocol.
+        folder: where the comparison's runs lie.
+    """
 
     semantics: str
+    discriminator: str | None
     seed: int
-    run: RunDirectory
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What the arm is called in the report."""
+        return " ".join([semantics_title(self.semantics), *([] if self.discriminator is None else [self.discriminator])])
+
+    @property
+    def run(self) -> RunDirectory:
+        """The directory of the training."""
+        return RunDirectory(self.folder / f"{self.title.replace(' ', '-')}-seed{self.seed}")
 
     @property
     def images(self) -> Path:
+        """The folder of the generated PNGs."""
         return self.run.path / "generated"
 
     def loss_curves(self) -> dict[str, tuple[list[int], list[float]]]:
@@ -50,7 +68,7 @@ class Arm:
 def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None:
     """Write one PNG per validation layout into `arm.images`; images that are there already stay."""
     trained = load_generator(arm.run, device)
-    for index, batch in enumerate(progress(loader, f"generate {arm.semantics}, seed {arm.seed}", total=len(loader), unit="batch")):
+    for index, batch in enumerate(progress(loader, f"generate {arm.title}, seed {arm.seed}", total=len(loader), unit="batch")):
         paths = [arm.images / f"{name}.png" for name in batch.names]
         if all(path.is_file() for path in paths):
             continue

@@ -99,6 +99,8 @@ def official_state(network: SpadeGenerator | MultiscaleDiscriminator | StyleEnco
     state = {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
     if isinstance(network, StyleEncoder):
         return state
+    if isinstance(network, SpadeGenerator) and network.noise_channels:
+        raise InputError("this generator has noise beside its semantics, and the published layout has none")
     labels, table = network.published_labels, state.pop("semantics.table", None if table is None else table.cpu())
     image_channels = 3 if isinstance(network, MultiscaleDiscriminator) else 0
 

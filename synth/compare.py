@@ -1,5 +1,6 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, wri
 from shared.rundir import RunDirectory, machine
 from shared.training import begin_or_continue, choose_device
 from synth.arms import Arm, generate_images
+from synth.class_tables import read_class_table
 from synth.commands import CommandLog
 from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
 from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
@@ -22,7 +24,7 @@ from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
-from synth.semantics import READS_EMBEDDINGS
+from synth.semantics import READS_EMBEDDINGS, is_table
 
 
 def compare(config: CompareConfig) -> None:
@@ -33,10 +35,13 @@ def compare(config: CompareConfig) -> None:
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec, device = val_set.spec, choose_device(config.train.device)
     embeddings_path = find_embeddings(config.embeddings, spec, required=any(READS_EMBEDDINGS.get(name, False) for name in config.semantics))
+    for name in filter(is_table, config.semantics):
+        read_class_table(name).rows_of(spec.class_names, spec.name)
     segmenter = find_segmenter(config.segmenter, spec)
     network = feature_network(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
-    arms = [Arm(name, seed, RunDirectory(run.path / f"{name}-seed{seed}")) for seed in config.seeds for name in config.semantics]
+    kinds: Sequence[str | None] = config.discriminators or [None]
+    arms = [Arm(name, kind, seed, run.path) for seed in config.seeds for kind in kinds for name in config.semantics]
     if config.dry_run:
         print(to_yaml(to_dict(config)))
         print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
@@ -64,7 +69,7 @@ def compare(config: CompareConfig) -> None:
     # --- Report ---------------------------------------------------------------------------------------------------------
     embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
     report = ComparisonReport(
-        title=f"Semantics compared on {spec.name}",
+        title=f"{'Discriminators' if config.discriminators else 'Semantics'} compared on {spec.name}",
         dataset=spec,
         created=datetime.now(),
         machine=machine(),
@@ -84,7 +89,8 @@ def compare(config: CompareConfig) -> None:
 def training_command(arm: Arm, protocol: Path, embeddings: Path | None) -> list[str]:
     """The arguments after `python -m` that train an arm."""
     given = [] if embeddings is None else ["--embeddings", str(embeddings)]
-    chosen = ["--semantics", arm.semantics, "--train.seed", str(arm.seed), *given]
+    kind = [] if arm.discriminator is None else ["--discriminator.name", arm.discriminator]
+    chosen = ["--semantics", arm.semantics, *kind, "--train.seed", str(arm.seed), *given]
     return ["synth.train", "--config", str(protocol), *chosen, "--run_dir", str(arm.run.path)]
 
 
@@ -93,7 +99,7 @@ def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:
     curves = {name: LossCurve(steps, values) for name, (steps, values) in arm.loss_curves().items()}
     *_, last = arm.run.metrics()
     return ArmRun(
-        semantics=arm.semantics,
+        semantics=arm.title,
         seed=arm.seed,
         scores=scorer.score_folder(arm.images),
         loss_curves=curves,

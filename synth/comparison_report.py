@@ -28,7 +28,7 @@ def layout_pictures(arms: Sequence[Arm], names: list[str], real: Path, loader: B
             name,
             colour_label_map(label_map, spec.palette),
             read_png(real / "images" / f"{name}.png"),
-            {arm.semantics: read_png(arm.images / f"{name}.png") for arm in shown},
+            {arm.title: read_png(arm.images / f"{name}.png") for arm in shown},
         )
         for batch in loader
         for name, label_map in zip(batch.names, batch.label_maps)

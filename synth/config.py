@@ -7,6 +7,7 @@ from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
+from synth.semantics import require_semantics, semantics_title
 
 
 @dataclass
@@ -46,20 +47,44 @@ class GeneratorConfig:
     """Parameter-free normalisation that SPADE modulates; sync shares statistics between processes."""
     style_dim: int | None = None
     """Size of the style code; its encoder is trained along and gives many images per layout. Null: one image per layout."""
+    noise_channels: int = 0
+    """Channels of noise beside the semantics, which gives many images per layout without a style encoder; 64 in OASIS. 0: none."""
+    noise: Literal["image", "region", "pixel"] = "image"
+    """What shares a vector of noise: an image (as published), the pixels of a class in an image, or nothing: each pixel has its own."""
+
+
+Discriminator = Literal["multiscale", "oasis", "oasis_embedding"]
 
 
 @dataclass
 class DiscriminatorConfig:
-    """The multi-scale patch discriminator."""
+    """The discriminator."""
 
+    name: Discriminator = "multiscale"
+    """multiscale: is this patch real, given the semantics (SPADE). oasis: which class is this pixel, or is it fake (OASIS); memory grows
+    with pixels x classes. oasis_embedding: the same question, answered by a vector per pixel that is compared with the class vectors of
+    the semantics; it does not grow with the number of classes."""
     width: int = 16
-    """Channels of the first layer (ndf); 64 in the published networks."""
+    """Channels of the first layer; 64 in SPADE's networks (ndf), 128 in OASIS's."""
     num_scales: int = 2
-    """Copies that look at the image and at its halvings."""
+    """Copies that look at the image and at its halvings (multiscale)."""
     num_layers: int = 4
-    """Strided and plain layers before the prediction."""
+    """Strided and plain layers before the prediction (multiscale)."""
     semantics: Literal["same", "onehot"] = "same"
-    """What the discriminator sees of the label map: the generator's semantics, or one-hot in every arm."""
+    """What the discriminator sees of the label map: the generator's semantics, or one-hot in every arm (multiscale)."""
+    depth: int = 4
+    """Halvings of the image, 1 to 6 (oasis, oasis_embedding); 6 in the published network, for 256 pixels and more."""
+    temperature: float = 0.1
+    """Divides the products of pixel vectors and class vectors (oasis_embedding); with 1 and the identity as table it is oasis."""
+    num_neighbours: int | None = None
+    """Compare a pixel with the classes of the batch, and so many nearest classes of each, in place of all classes (oasis_embedding): then
+    the time of a step does not depend on the number of classes either. Null: with all, exactly."""
+    encoder: str | None = None
+    """Encoder file of a segmentation run, which takes the place of the way down and learns no more (oasis, oasis_embedding)."""
+
+    def __post_init__(self) -> None:
+        if self.num_neighbours is not None and self.num_neighbours < 0:
+            raise InputError(f"discriminator.num_neighbours is {self.num_neighbours}; it must be 0 or more, or null for all classes")
 
 
 @dataclass
@@ -67,9 +92,11 @@ class LossConfig:
     """Terms of the generator's loss."""
 
     gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
-    """Adversarial loss."""
+    """Adversarial loss (multiscale)."""
     feature_weight: float = 10.0
-    """Weight of matching the discriminator's features of the real image."""
+    """Weight of matching the discriminator's features of the real image (multiscale)."""
+    label_mix_weight: float = 10.0
+    """Weight of LabelMix: mixtures of real and made images must be judged as mixtures (oasis, oasis_embedding); 5 or 10 as published."""
     vgg_weight: float = 10.0
     """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not to be had."""
     vgg_weights: str | None = None
@@ -97,10 +124,24 @@ class SynthTrainConfig(TrainConfig):
     of the generator's update, which takes a quarter less time."""
     decay_from: float = 0.5
     """Share of the steps after which the rate falls linearly to zero."""
+    clip_norm: float | None = None
+    """Largest norm of an update's gradient, for both networks. Null: no limit, as published."""
+    recompute: bool = False
+    """Compute the features inside the generator's blocks again in the backward pass, in place of keeping them: same results, less memory,
+    more time."""
+    channels_last: bool = False
+    """Keep the images' channels side by side in memory: same results up to rounding; faster on GPUs with tensor cores."""
+    compile: bool = False
+    """Compile the discriminator with torch.compile: same results up to rounding; a minute more at the start."""
     ema_decay: float | None = 0.98
     """Decay per step of an average of the generator's weights, which is then what generates. Null: no average, as published."""
     sample_every: int = 200
     """Steps between sample pictures in TensorBoard."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise InputError(f"train.clip_norm is {self.clip_norm}; it must be above 0, or null for no limit")
 
 
 @dataclass
@@ -125,9 +166,12 @@ class Protocol:
 class SynthConfig(Protocol):
     """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
 
-    semantics: Literal["onehot", "random", "learned", "onehot_dense"] = "onehot"
-    """The table that stands for the classes: one-hot (without a one-hot tensor), random unit vectors, or learned class embeddings;
-    onehot_dense makes the one-hot tensor and is there for comparison."""
+    semantics: str = "onehot"
+    """The table that stands for the classes: onehot (without a one-hot tensor), random (unit vectors), learned (class embeddings), or the
+    path of a class table of any origin: .safetensors, .npz, .npy or .csv, rows named like the classes; onehot_dense makes the one-hot
+    tensor and is there for comparison."""
+    trainable: bool = False
+    """Train the class vectors along with the generator; not for one-hot."""
     embeddings: str | None = None
     """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
     embedding_dim: int = 8
@@ -137,13 +181,18 @@ class SynthConfig(Protocol):
     dry_run: bool = False
     """Resolve, check data and embeddings, print, and stop."""
 
+    def __post_init__(self) -> None:
+        require_semantics(self.semantics)
+
 
 @dataclass
 class CompareConfig(Protocol):
     """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
 
-    semantics: list[Literal["onehot", "random", "learned", "onehot_dense"]] = field(default_factory=lambda: ["onehot", "random", "learned"])
-    """The arms."""
+    semantics: list[str] = field(default_factory=lambda: ["onehot", "random", "learned"])
+    """The arms: names, or paths of class tables, as semantics of synth.train."""
+    discriminators: list[Discriminator] | None = None
+    """Kinds of discriminator, each with all semantics an arm. Null: that of the protocol, discriminator.name."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Training seeds of every arm; from two on, the report has deviations and paired differences."""
     embeddings: str | None = None
@@ -165,10 +214,17 @@ class CompareConfig(Protocol):
     """Resolve, check what is needed, print, and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("semantics", "seeds"):
+        for name in ("semantics", "discriminators", "seeds"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} is {values}; one or more different values were expected")
+        for name in self.semantics:
+            require_semantics(name)
+        titles = [semantics_title(name) for name in self.semantics]
+        if len(set(titles)) < len(titles):
+            raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
         if self.jobs < 1:
             raise InputError(f"jobs is {self.jobs}; it must be at least 1")
         if self.train.stop_after is not None:
@@ -177,9 +233,12 @@ class CompareConfig(Protocol):
 
 FREE_ON_RESUME = {
     *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers"),
-    *("train.steps", "train.stop_after", "train.save_every", "train.threads"),
+    *("train.steps", "train.stop_after", "train.save_every", "train.threads", "train.recompute"),
 }
 """Settings that a continued training may change."""
 
-FREE_TO_COMPARE = {"run_dir", "dry_run", "semantics", "seeds", "jobs", "pictures", "data.root", "data.num_workers", "train.threads"}
+FREE_TO_COMPARE = {
+    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "pictures"),
+    *("data.root", "data.num_workers", "train.threads"),
+}
 """Settings that a continued comparison may change: arms and seeds can be added."""

@@ -50,8 +50,10 @@ def factorise(generator: SpadeGenerator, rank: int) -> tuple[SpadeGenerator, Fac
         rank: from 1 to the number of classes + 1.
 
     Raises:
-        InputError: a rank out of this range.
+        InputError: a rank out of this range, or a generator with noise, which is no class.
     """
+    if generator.noise_channels:
+        raise InputError("this generator has noise beside its semantics; factorise one without")
     semantics, layers = generator.semantics, _layers_on_semantics(generator)
     num_rows = semantics.num_classes + 1
     if not 1 <= rank <= num_rows:

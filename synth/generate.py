@@ -15,12 +15,15 @@ from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import choose_device, progress
 from shared.visualise import save_png
+from synth.class_changes import add_table, mix, parse_mixtures
 from synth.generation import generate
 from synth.inputs import layout_transform
 from synth.instance_edges import instance_edges
+from synth.layout import SemanticPyramid
 from synth.layout_files import find_instances, image_size, input_config, label_codes, prepare_layout
 from synth.networks import TrainedGenerator, load_generator
-from synth.style import drawn_style, image_style, interpolated_styles, layout_number
+from synth.noise import Noise, draw_noise, resample
+from synth.style import drawn_style, image_style, interpolated_styles, layout_number, seed_of
 
 
 @dataclass
@@ -52,9 +55,18 @@ class GenerateConfig:
     steps: int | None = None
     """Images per label map from style to style_to, both included."""
     samples: int = 1
-    """Images per label map, each with a style of its own draw (generators with style)."""
+    """Images per label map, each with style or noise of its own draw (generators with style or noise)."""
+    resample: str | None = None
+    """Classes, with commas between them, whose noise differs between the samples, while all else keeps the first sample's (generators with
+    noise)."""
     seed: int = 0
-    """Seed of the drawn styles."""
+    """Seed of the drawn styles and noise."""
+    table: str | None = None
+    """Class table with names (.safetensors, .npz, .csv), for generators on class vectors: classes that the generator has get its vectors,
+    others are new classes, whose ids follow on the last one's."""
+    mix: str | None = None
+    """Class arithmetic, for generators on class vectors: "car=0.5*car+0.5*bus" changes what cars look like; a name that is no class yet is
+    a new one, whose id follows on the last one's. Several with ; between them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     dry_run: bool = False
@@ -78,11 +90,15 @@ class GenerateConfig:
 def main(config: GenerateConfig) -> None:
     device = choose_device(config.device)
     trained = load_generator(RunDirectory.open(config.run), device)
+    if config.table is not None:
+        trained = add_table(trained, config.table)
+    if config.mix is not None:
+        trained = mix(trained, parse_mixtures(config.mix))
     files = expand_paths(config.label_maps, LABEL_SUFFIXES)
     instances = find_instances(trained, files, config.instances)
     codes = label_codes(trained.meta, config.label_offset, config.ignore_value)
     preparation = input_config(trained, config.mode, config.size)
-    styles_of, count = choose_styles(trained, config), config.steps or config.samples
+    styles_of, noise_of, count = choose_styles(trained, config), choose_noise(trained, config), config.steps or config.samples
     output, generator = Path(config.output), trained.generator
     if config.dry_run:
         sizes = f"{tuple(preparation.size)} pixels" if preparation.mode in SIZED_MODES else f"the sizes of mode {preparation.mode}"
@@ -99,7 +115,8 @@ def main(config: GenerateConfig) -> None:
         for index, style in enumerate(styles_of(label_map)):
             suffix = "" if count == 1 else f"_{index:0{len(str(count - 1))}}"
             z = None if style is None else style.to(device)
-            save_png(generate(generator, pyramid, style=z, size=size)[0], output / f"{name}{suffix}.png")
+            noise = noise_of(label_map, pyramid, 0 if config.steps else index)
+            save_png(generate(generator, pyramid, style=z, noise=noise, size=size)[0], output / f"{name}{suffix}.png")
     print(f"wrote {len(files) * count} images to {output}")
 
 
@@ -111,16 +128,44 @@ def choose_styles(trained: TrainedGenerator, config: GenerateConfig) -> Callable
     """
     dim = trained.generator.z_dim
     if dim is None:
-        if config.style is not None or config.samples > 1:
+        if config.style is not None or (config.samples > 1 and not trained.generator.noise_channels):
             asked = f"samples is {config.samples}" if config.style is None else f"style {config.style} was given"
             raise InputError(f"{asked}, but this generator gives one image per label map; train with --generator.style_dim 256")
-        return lambda label_map: [None]
+        return lambda label_map: [None] * config.samples
     if config.style is None:
         return lambda label_map: [drawn_style(dim, config.seed, layout_number(label_map), sample) for sample in range(config.samples)]
     styles = fixed_style(trained, config.style)
     if config.style_to is not None and config.steps is not None:
         styles = interpolated_styles(styles, fixed_style(trained, config.style_to), config.steps)
     return lambda label_map: styles.split(1)
+
+
+def choose_noise(trained: TrainedGenerator, config: GenerateConfig) -> Callable[[torch.Tensor, SemanticPyramid, int], Noise | None]:
+    """The noise of a sample of a label map, as a function of the map, its pyramid and the sample's number; None for generators without.
+
+    Raises:
+        InputError: some is to be resampled, and the generator has none, or there is no such class.
+    """
+    generator, names = trained.generator, trained.spec.class_names
+    chosen = [name.strip() for name in (config.resample or "").split(",") if name.strip()]
+    if chosen and not generator.noise_channels:
+        raise InputError(f"resample is {config.resample}, but this generator has no noise; train with --generator.noise_channels 64")
+    for name in chosen:
+        if name not in names:
+            raise InputError(f"resample names {name}, which is no class of {trained.spec.name}")
+    classes = [names.index(name) for name in chosen]
+
+    def draw(label_map: torch.Tensor, pyramid: SemanticPyramid, sample: int) -> Noise | None:
+        if not generator.noise_channels:
+            return None
+        assert pyramid.classes is not None
+        first, own = (
+            draw_noise(generator.noise, generator.noise_channels, pyramid.classes, seed_of(config.seed, layout_number(label_map), number))
+            for number in (0, sample)
+        )
+        return resample(first, own, pyramid.classes, classes) if classes else own
+
+    return draw
 
 
 def fixed_style(trained: TrainedGenerator, style: int | str) -> torch.Tensor:

@@ -9,6 +9,7 @@ from shared.visualise import SIGNED, colour_label_map, picture_grid, to_uint8
 from synth.encoder import StyleEncoder
 from synth.generator import SpadeGenerator
 from synth.layout import SemanticPyramid
+from synth.noise import Noise
 from synth.step import batch_edges
 
 
@@ -19,6 +20,7 @@ def generate(
     *,
     edges: torch.Tensor | None = None,
     style: torch.Tensor | None = None,
+    noise: Noise | None = None,
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Generate in evaluation mode; the generator is left in the mode it came in.
@@ -27,6 +29,7 @@ def generate(
         layout: label maps (N, H, W) int64, −1 = ignored; or the pyramid of them, which many images of one layout can share.
         edges: (N, H, W) bool, for generators with instance edges; with label maps only.
         style: (N, style_dim), for generators with style; None draws it from the prior.
+        noise: for generators with noise; None draws it.
         size: (height, width) of the images; None: as trained.
 
     Returns:
@@ -34,7 +37,7 @@ def generate(
     """
     was_training = generator.training
     generator.eval()
-    images = generator(layout, z=style, edges=edges, size=size)
+    images = generator(layout, z=style, edges=edges, noise=noise, size=size)
     generator.train(was_training)
     return to_uint8(images.float(), value_range=SIGNED)
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from shared.errors import InputError
 from synth.conventions import LabelConvention
 from synth.layout import SemanticPyramid
+from synth.noise import NOISE_KINDS, Noise, draw_noise
+from synth.recomputation import recomputed
 from synth.semantics import Semantics
 from synth.spade import NORMS, SpadeResidualBlock
 from synth.spectral import initialise
@@ -46,11 +48,14 @@ class SpadeGenerator(nn.Module):
     norm: batch, sync (over all processes) or instance.
     z_dim: None: the first features are convolved from the semantics and the network is deterministic. A number: they come from a style
         vector z of this length (the decoder of a variational auto-encoder).
+    noise_channels: of the noise beside the semantics; 64 in OASIS, 0 for none. noise: image, region or pixel, what shares a vector of it.
     Raises InputError for unknown names and for an image size that the doublings cannot reach; it names the nearest ones that they can.
     """
 
     published_labels = LabelConvention()
     """How a file in the published layout orders the semantic channels; set by loading one."""
+    recompute = False
+    """Whether the features inside the residual blocks are computed again in the backward pass, in place of being kept."""
 
     def __init__(
         self,
@@ -62,22 +67,27 @@ class SpadeGenerator(nn.Module):
         norm: str = "batch",
         hidden: int = 128,
         z_dim: int | None = None,
+        noise_channels: int = 0,
+        noise: str = "image",
     ) -> None:
         super().__init__()
         _check_choice("upsampling", upsampling, list(DOUBLINGS))
         _check_choice("norm", norm, list(NORMS))
+        _check_choice("noise", noise, list(NOISE_KINDS))
         self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
         self.norm, self.size_multiple = norm, 2 ** DOUBLINGS[upsampling]
+        self.noise, self.noise_channels = noise, noise_channels
+        semantic_width = semantics.width + noise_channels
         start_height, start_width = self.start_size(image_size)
         wide = 16 * width
         self.fc: nn.Conv2d | nn.Linear
         if z_dim is None:
-            self.fc = nn.Conv2d(semantics.width, wide, 3, padding=1)
+            self.fc = nn.Conv2d(semantic_width, wide, 3, padding=1)
         else:
             self.fc = nn.Linear(z_dim, wide * start_height * start_width)
 
         def block(in_channels: int, out_channels: int) -> SpadeResidualBlock:
-            return SpadeResidualBlock(in_channels, out_channels, semantics.width, hidden=hidden, norm=norm)
+            return SpadeResidualBlock(in_channels, out_channels, semantic_width, hidden=hidden, norm=norm)
 
         self.head_0 = block(wide, wide)
         self.G_middle_0 = block(wide, wide)
@@ -114,26 +124,44 @@ class SpadeGenerator(nn.Module):
         *,
         z: Tensor | None = None,
         edges: Tensor | None = None,
+        noise: Noise | None = None,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """layout: label maps (N, H, W) int64, −1 = ignored, of any size: they are resized to each layer's; or the pyramid of them, which a
         training step shares between both networks. edges: (N, H, W) bool, with label maps only. z: (N, z_dim); None draws it from the
-        prior. size: (height, width) of the images; None: `image_size`. Returns (N, 3, height, width) in [−1, 1].
+        prior. noise: of the layout's own size, for generators with noise; None draws it. size: (height, width) of the images; None:
+        `image_size`. Returns (N, 3, height, width) in [−1, 1].
         """
         pyramid = layout if isinstance(layout, SemanticPyramid) else self.semantics.pyramid(layout, edges)
+        pyramid = self._with_noise(pyramid, noise)
         x = self._first_features(pyramid, z, self.start_size(size or self.image_size))
-        x = self.head_0(x, pyramid)
-        x = self.G_middle_0(_double(x), pyramid)
+        x = self._block(self.head_0, x, pyramid)
+        x = self._block(self.G_middle_0, _double(x), pyramid)
         if self.upsampling != "normal":
             x = _double(x)
-        x = self.G_middle_1(x, pyramid)
-        x = self.up_0(_double(x), pyramid)
-        x = self.up_1(_double(x), pyramid)
-        x = self.up_2(_double(x), pyramid)
-        x = self.up_3(_double(x), pyramid)
+        x = self._block(self.G_middle_1, x, pyramid)
+        x = self._block(self.up_0, _double(x), pyramid)
+        x = self._block(self.up_1, _double(x), pyramid)
+        x = self._block(self.up_2, _double(x), pyramid)
+        x = self._block(self.up_3, _double(x), pyramid)
         if self.upsampling == "most":
-            x = self.up_4(_double(x), pyramid)
+            x = self._block(self.up_4, _double(x), pyramid)
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+
+    def _block(self, block: SpadeResidualBlock, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
+        kept = not (self.recompute and torch.is_grad_enabled())
+        return block(x, pyramid) if kept else recomputed(block, x, pyramid)
+
+    def _with_noise(self, pyramid: SemanticPyramid, noise: Noise | None) -> SemanticPyramid:
+        if self.noise_channels == 0:
+            if noise is not None:
+                raise ValueError("this generator has no noise input: build it with noise_channels to pass noise")
+            return pyramid
+        if noise is None:
+            if pyramid.classes is None:
+                raise ValueError("noise cannot be drawn for semantics that are not of a label map; pass it")
+            noise = draw_noise(self.noise, self.noise_channels, pyramid.classes)
+        return noise.beside(pyramid)
 
     def _first_features(self, pyramid: SemanticPyramid, z: Tensor | None, size: tuple[int, int]) -> Tensor:
         if isinstance(self.fc, nn.Conv2d):

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,9 +68,13 @@ class Layout(ABC):
 
 
 class SemanticPyramid:
-    """The layouts of one batch at every size that was asked for."""
+    """The layouts of one batch at every size that was asked for.
 
-    def __init__(self, full_size: Layout) -> None:
+    classes: (N, H, W) int64, what stands at every pixel; None where the semantics are not of a label map.
+    """
+
+    def __init__(self, full_size: Layout, classes: Tensor | None = None) -> None:
+        self.classes = classes
         self.size, self.batch_size = full_size.size, full_size.batch_size
         self._resized: dict[Pair, Layout] = {full_size.size: full_size}
         self._pooled = [full_size]
@@ -96,10 +101,17 @@ class DenseLayout(Layout):
         self.size = (height, width)
 
     def convolve(self, conv: nn.Conv2d) -> Tensor:
-        return F.conv2d(self.semantic_map, conv.weight[:, : self.width], conv.bias, conv.stride, _padding(conv))
+        return F.conv2d(self.semantic_map, conv.weight[:, : self.width], conv.bias, conv.stride, numeric_padding(conv))
+
+    def with_vectors(self, vectors: Tensor, owner: Tensor) -> "DenseLayout":
+        """The map with further channels: at every pixel one of a few vectors.
+
+        vectors: (M, Z). owner: (N, height, width) int64 in [0, M).
+        """
+        return DenseLayout(torch.cat([self.semantic_map, vectors[owner].permute(0, 3, 1, 2)], 1))
 
     def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Maps:
-        return Maps(*_convolve_twice(self, first, kernel, bias).chunk(2, dim=1))
+        return Maps(*convolve_twice(self, first, kernel, bias).chunk(2, dim=1))
 
     def resized(self, height: int, width: int) -> "DenseLayout":
         return DenseLayout(F.interpolate(self.semantic_map, (height, width), mode="nearest"))
@@ -128,7 +140,7 @@ class GatheredLayout(Layout):
         patches = self._patches_of(_geometry(first)).wider
         if len(patches.members) <= MOSTLY_DISTINCT * len(patches.of_pixel.indices):
             return Rows(convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches), patches.of_pixel)
-        maps = _convolve_twice(self, first, kernel, bias)
+        maps = convolve_twice(self, first, kernel, bias)
         return Rows(maps.permute(0, 2, 3, 1).reshape(-1, len(bias)).contiguous(), self._pixel_by_pixel)
 
     @cached_property
@@ -139,6 +151,17 @@ class GatheredLayout(Layout):
         """(U, O): the convolution at each distinct patch."""
         rows = self.kernel_rows(conv.weight[:, : self.width]).view(-1, conv.out_channels)
         return convolve_ids(rows, conv.bias, self._patches_of(_geometry(conv)))
+
+    def with_vectors(self, vectors: Tensor, owner: Tensor) -> "GatheredLayout":
+        """See `DenseLayout`. Pairs of an id and a vector become the ids; a kernel answers to a pair with the sum of its answers to both."""
+        pairs, ids = (owner * self.num_ids + self.ids).unique(return_inverse=True)
+        ids_of_pairs, chosen = pairs % self.num_ids, vectors[pairs // self.num_ids]
+
+        def kernel_rows(kernel: Tensor) -> Tensor:
+            of_noise = chosen @ kernel[:, self.width :].permute(1, 2, 3, 0).flatten(1)
+            return self.kernel_rows(kernel[:, : self.width])[ids_of_pairs] + of_noise
+
+        return GatheredLayout(ids, len(pairs), self.width + vectors.shape[1], kernel_rows)
 
     def resized(self, height: int, width: int) -> "GatheredLayout":
         ids = F.interpolate(self.ids[:, None].float(), (height, width), mode="nearest")  # float32 holds every id below 2**24
@@ -159,16 +182,17 @@ class GatheredLayout(Layout):
         return self._patches[geometry]
 
 
-def _convolve_twice(layout: Layout, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
+def convolve_twice(layout: Layout, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:
     """(N, 2·O, height, width) without regard to what repeats."""
-    return F.conv2d(F.relu(layout.convolve(first)), kernel, bias, padding=_padding(first))
+    return F.conv2d(F.relu(layout.convolve(first)), kernel, bias, padding=numeric_padding(first))
 
 
 def _geometry(conv: nn.Conv2d) -> Geometry:
-    return Geometry((conv.kernel_size[0], conv.kernel_size[1]), (conv.stride[0], conv.stride[1]), _padding(conv))
+    return Geometry((conv.kernel_size[0], conv.kernel_size[1]), (conv.stride[0], conv.stride[1]), numeric_padding(conv))
 
 
-def _padding(conv: nn.Conv2d) -> Pair:
+def numeric_padding(conv: nn.Conv2d) -> Pair:
+    """The padding of a plain convolution. Raises ValueError for others."""
     plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     if not plain:
         raise ValueError(f"semantics need a plain convolution: one group, no dilation, numeric zero padding; got {conv}")

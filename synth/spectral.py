@@ -18,6 +18,8 @@ class SpectralConv2d(nn.Conv2d):
 
     weight_u: Tensor
     weight_v: Tensor
+    advancing = True
+    """Whether a forward pass in training mode takes a step of the iteration."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0, bias: bool = True
@@ -43,7 +45,7 @@ class SpectralConv2d(nn.Conv2d):
     def _singular_vectors(self) -> tuple[Tensor, Tensor, Tensor]:
         """u, v and σ = uᵀ·W·v."""
         matrix = self.weight_orig.flatten(1)
-        if not self.training:
+        if not (self.training and self.advancing):
             return self.weight_u, self.weight_v, torch.dot(self.weight_u, torch.mv(matrix, self.weight_v))
         v = _unit(torch.mv(matrix.t(), self.weight_u))
         product = torch.mv(matrix, v)

@@ -1,4 +1,4 @@
-"""One training step of SPADE: an update of the generator, then one of the discriminator, on the same batch."""
+"""One training step: an update of the generator, then one of the discriminator, on the same batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,12 @@ from torch import nn
 from shared.data.loader import Batch
 from shared.errors import InputError
 from shared.training import require_finite
+from synth.adversaries import Adversary
 from synth.config import SynthConfig
 from synth.encoder import StyleEncoder, sample_style
 from synth.instance_edges import instance_edges
-from synth.losses import discriminator_loss, feature_matching, generator_loss, kl_divergence, split_fake_real
+from synth.layout import SemanticPyramid
+from synth.losses import kl_divergence
 from synth.semantics import Semantics
 from synth.vgg import PerceptualLoss
 
@@ -28,13 +30,15 @@ class Step:
         self,
         config: SynthConfig,
         accelerator: Accelerator,
-        semantics: tuple[Semantics, Semantics],
+        semantics: Semantics,
+        seen_by_discriminator: Semantics | None,
+        adversary: Adversary,
         networks: tuple[nn.Module, nn.Module, StyleEncoder | None],
         optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
         perceptual: PerceptualLoss | None,
     ) -> None:
         self.config, self.accelerator, self.perceptual = config, accelerator, perceptual
-        self.semantics, self.seen_by_discriminator = semantics
+        self.semantics, self.seen_by_discriminator, self.adversary = semantics, seen_by_discriminator, adversary
         self.generator, self.discriminator, self.style_encoder = networks
         self.generator_optimizer, self.discriminator_optimizer = optimizers
 
@@ -42,10 +46,14 @@ class Step:
         """Update both networks. Returns the weighted terms of both losses, scalars."""
         edges = batch_edges(batch) if self.semantics.instance_edges else None
         pyramid = self.semantics.pyramid(batch.label_maps, edges)
-        seen = pyramid if self.seen_by_discriminator is self.semantics else self.seen_by_discriminator.pyramid(batch.label_maps, edges)
+        seen: SemanticPyramid | None = pyramid
+        if self.seen_by_discriminator is not self.semantics or self.semantics.trainable:
+            # Class vectors that learn do so through the generator alone: they are not to make the discriminator's work harder.
+            looks = self.seen_by_discriminator
+            seen = None if looks is None else looks.pyramid(batch.label_maps, edges, trained=False)
         loss = self.config.loss
 
-        # Generator: make the discriminator take the fakes for real, and match what it sees in the real image.
+        # Generator: make the discriminator take the fakes for real images of their label maps.
         terms: dict[str, torch.Tensor] = {}
         style = None
         if self.style_encoder is not None:
@@ -55,9 +63,7 @@ class Step:
         with self.accelerator.autocast():
             fakes = self.generator(pyramid, z=style)
         with frozen(self.discriminator), self.accelerator.autocast():
-            on_fakes, on_reals = split_fake_real(self.discriminator(seen, torch.cat([fakes, batch.images])))
-        terms["generator/gan"] = generator_loss(on_fakes, loss.gan_mode)
-        terms["generator/features"] = loss.feature_weight * feature_matching(on_fakes, on_reals)
+            terms |= self.adversary.generator_terms(self.discriminator, batch.label_maps, seen, fakes, batch.images)
         if self.perceptual is not None:
             terms["generator/vgg"] = loss.vgg_weight * self.perceptual(fakes.float(), batch.images)
         self._update(self.generator_optimizer, terms, step)
@@ -67,9 +73,7 @@ class Step:
             with torch.no_grad(), self.accelerator.autocast():
                 fakes = self.generator(pyramid, z=None if style is None else style.detach())
         with self.accelerator.autocast():
-            on_fakes, on_reals = split_fake_real(self.discriminator(seen, torch.cat([fakes.detach(), batch.images])))
-        on_fake, on_real = discriminator_loss(on_fakes, on_reals, loss.gan_mode)
-        judged = {"discriminator/fake": on_fake, "discriminator/real": on_real}
+            judged = self.adversary.discriminator_terms(self.discriminator, batch.label_maps, seen, fakes, batch.images)
         self._update(self.discriminator_optimizer, judged, step)
         return {name: value.detach() for name, value in (terms | judged).items()}
 
@@ -77,17 +81,23 @@ class Step:
         require_finite(losses, step)
         optimizer.zero_grad()
         self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        if self.config.train.clip_norm is not None:
+            learners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            self.accelerator.clip_grad_norm_(learners, self.config.train.clip_norm)
         optimizer.step()
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """No gradients for the parameters of `network`; they still flow through it."""
-    network.requires_grad_(False)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def batch_edges(batch: Batch) -> torch.Tensor:

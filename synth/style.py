@@ -16,8 +16,12 @@ from synth.generation import style_of
 
 def drawn_style(style_dim: int, *numbers: int) -> Tensor:
     """(1, Z): a draw from the prior N(0, 1) that is a function of these whole numbers ≥ 0 alone, the same on every device."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1
-    return torch.randn(1, style_dim, generator=torch.Generator().manual_seed(int(seed)))
+    return torch.randn(1, style_dim, generator=torch.Generator().manual_seed(seed_of(*numbers)))
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed that is a function of these whole numbers ≥ 0."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def layout_number(label_map: Tensor) -> int:

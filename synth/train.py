@@ -5,7 +5,7 @@ import copy
 import torch
 from accelerate import Accelerator
 
-from shared.checkpoint import TrainingState
+from shared.checkpoint import TrainingState, read_checkpoint
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
@@ -17,15 +17,15 @@ from shared.rundir import RunDirectory
 from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
+from synth.class_tables import read_class_table
 from synth.config import FREE_ON_RESUME, SynthConfig
-from synth.discriminator import MultiscaleDiscriminator
 from synth.embeddings import find_embeddings
 from synth.generation import sample_grid
 from synth.generator import SpadeGenerator
 from synth.inputs import eval_transform, train_transform
-from synth.networks import describe, discriminator_from, generator_from, parameter_count, semantics_from, style_encoder_from
+from synth.networks import describe, generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
 from synth.schedule import learning_rate_factor, ttur_learning_rates
-from synth.semantics import READS_EMBEDDINGS
+from synth.semantics import READS_EMBEDDINGS, is_table, semantics_title
 from synth.step import Step
 from synth.vgg import PerceptualLoss, find_vgg_weights
 
@@ -40,22 +40,30 @@ def train(config: SynthConfig) -> None:
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec = train_set.spec
-    run = RunDirectory.choose("synth.train", f"{spec.name}-{config.semantics}", config.run_dir)
+    run = RunDirectory.choose("synth.train", f"{spec.name}-{semantics_title(config.semantics)}", config.run_dir)
     config.embeddings = choose_embeddings(config, run, spec)
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
+    table = read_table(config, run, spec) if is_table(config.semantics) else None
     perceptual = build_perceptual(config, device)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision)
-    semantics = semantics_from(config, spec.num_classes, embeddings)
+    semantics = semantics_from(config, spec.num_classes, embeddings, table)
     generator = generator_from(config.generator, config.input.size, semantics)
-    discriminator, seen = discriminator_from(config.discriminator, semantics)
+    discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
+    if settings.channels_last:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)
+    if settings.compile:
+        discriminator.compile()
     rates = ttur_learning_rates(settings.learning_rate, ttur=settings.two_time_scales)
     learners = [*generator.parameters(), *(encoder.parameters() if encoder else [])]
+    judges = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), rates.discriminator_lr, betas=rates.betas, fused=True)
+    discriminator_optimizer = torch.optim.Adam(judges, rates.discriminator_lr, betas=rates.betas, fused=True)
+    generator.recompute = settings.recompute
     average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False).to(device)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
@@ -72,7 +80,9 @@ def train(config: SynthConfig) -> None:
     step_once = Step(
         config,
         accelerator,
-        (semantics, seen),
+        semantics,
+        seen,
+        adversary,
         (*accelerator.prepare(generator, discriminator), encoder.to(device) if encoder else None),
         accelerator.prepare(generator_optimizer, discriminator_optimizer),
         perceptual,
@@ -136,6 +146,24 @@ def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec)
     return None if path is None else str(path)
 
 
+def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> torch.Tensor:
+    """(C, S): the class table that the semantics name.
+
+    Raises:
+        InputError: it does not fit the classes, or is not as wide as when the run began; names class and file.
+    """
+    table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name)
+    last = run.checkpoint("last")
+    if last.is_file():
+        stored = read_checkpoint(last)[0].get("generator.semantics.table")
+        if stored is not None and stored.shape[1] != table.shape[1]:
+            raise InputError(
+                f"the row of class {spec.class_names[0]} in {config.semantics} has {table.shape[1]} numbers, but {run.path} began with "
+                f"class vectors of {stored.shape[1]}; give the table that it began with, or another --run_dir"
+            )
+    return table
+
+
 def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLoss | None:
     """The VGG loss, or None with a sentence when it has no weight or its weights are not to be had."""
     if config.loss.vgg_weight == 0:
@@ -158,7 +186,7 @@ def _print_plan(
     config: SynthConfig,
     run: RunDirectory,
     generator: SpadeGenerator,
-    discriminator: MultiscaleDiscriminator,
+    discriminator: torch.nn.Module,
     train_size: int,
     val_size: int,
     device: torch.device,

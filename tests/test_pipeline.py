@@ -175,12 +175,26 @@ def test_learned_semantics_take_the_newest_export(runs: Path, invoke: Invoke, tm
 
 def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    kinds = ["--discriminators", '["multiscale", "oasis_embedding"]']
     given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors", "--features", "encoder"]
-    command = ["synth.compare", *SYNTH, *given, "--semantics", '["learned"]', "--pictures", 2, "--jobs", 2, "--run_dir", tmp_path / "run"]
+    command = [
+        "synth.compare",
+        *SYNTH,
+        *given,
+        "--semantics",
+        '["learned"]',
+        *kinds,
+        "--pictures",
+        2,
+        "--jobs",
+        2,
+        "--run_dir",
+        tmp_path / "run",
+    ]
     outcome = invoke(*command)
     assert outcome.status == 0, outcome.errors
     report = json.loads((tmp_path / "run/report/report.json").read_text())
-    assert [run["semantics"] for run in report["runs"]] == ["learned"]
+    assert [run["semantics"] for run in report["runs"]] == ["learned multiscale", "learned oasis_embedding"]
     for run in report["runs"]:
         assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc"}
         assert run["scores"]["FD-seg"]["num_generated"] == 6

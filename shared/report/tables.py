@@ -72,7 +72,7 @@ def spread_text(spread: Spread, decimals: int) -> str:
 def subtitle(report: ComparisonReport) -> str:
     """What was compared, on what, when."""
     arms, seeds = len(report.arms), len(report.seeds)
-    compared = f"{arms} semantics × {_seed_count(seeds)}" if report.runs else "no runs"
+    compared = f"{arms} arm{'s' if arms != 1 else ''} × {_seed_count(seeds)}" if report.runs else "no runs"
     classes = f"{report.dataset.num_classes} class{'es' if report.dataset.num_classes != 1 else ''}"
     return f"{report.dataset.name}, {classes} · {compared} · {report.created:%Y-%m-%d %H:%M}"
 

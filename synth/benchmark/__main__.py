@@ -19,6 +19,7 @@ from shared.rundir import RunDirectory, environment
 from shared.training import choose_device, progress_by_hand
 from synth.benchmark.cases import Case, save_label_maps
 from synth.benchmark.config import GIB, BenchmarkConfig, plan
+from synth.benchmark.discriminators import discriminator_parameters
 from synth.benchmark.goals import goals_of
 from synth.benchmark.groups import TITLES, contestants_of, footprint_in_child
 from synth.benchmark.kernels import compiled_kernels
@@ -75,6 +76,8 @@ def benchmark(config: BenchmarkConfig) -> None:
         run.log(f"\nParameters\n{to_text(parameter_table(found.parameters))}")
     if device.type == "cpu":
         found.goals = goals_of(found.results)
+    if (batches := found.batch_table).rows:
+        run.log(f"\nLargest batch\n{to_text(batches)}")
     if (goals := goal_table(found.goals)).rows:
         run.log(f"\nGoals\n{to_text(goals)}")
     write_report(found, run.path)
@@ -123,7 +126,13 @@ def _names(case: Case, config: BenchmarkConfig) -> list[str]:
 def _parameters(config: BenchmarkConfig, planned: list[Case]) -> list[Parameters]:
     """Of the networks that are measured."""
     networks = {case.classes: case for case in planned if case.group in ("generator", "step")}
-    return [
+    pairs = [
+        Parameters(name, case.classes, *discriminator_parameters(case, name))
+        for case in planned
+        if case.group == "discriminators"
+        for name in _names(case, config)
+    ]
+    return pairs + [
         Parameters(name, count, *parameter_counts(case, name))
         for count, case in networks.items()
         for name in SEMANTICS

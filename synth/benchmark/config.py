@@ -23,12 +23,13 @@ SIZE_MULTIPLE = 64
 class BenchmarkConfig:
     """Measure what semantics cost in synthesis: one-hot as a tensor and gathered, embeddings, the published form."""
 
-    what: list[Literal["convolution", "modulation", "generator", "step", "kernels"]] = field(
-        default_factory=lambda: ["convolution", "modulation", "generator", "step"]
+    what: list[Literal["convolution", "modulation", "generator", "step", "discriminators", "options", "kernels"]] = field(
+        default_factory=lambda: ["convolution", "modulation", "generator", "step", "discriminators"]
     )
     """What to measure. convolution: the first one over the semantics; modulation: scale and shift of a SPADE layer; generator: forward and
-    backward; step: a training step of both networks; kernels: nothing, but a table of the Triton kernels as compiled for sm_90,
-    which needs no GPU."""
+    backward; step: a training step of both networks; discriminators: the same with each kind of discriminator; options: with each option
+    that changes time or memory, at the smallest C; kernels: nothing, but a table of the Triton kernels as compiled for sm_90, which needs
+    no GPU."""
     classes: list[int] = field(default_factory=lambda: [7, 19, 35, 151, 184, 1284, 10_000])
     """C of the semantics; modulation takes the largest one up to 184. The ids of the label maps are spread over them."""
     contestants: list[str] = field(default_factory=list)
@@ -88,9 +89,11 @@ def plan(config: BenchmarkConfig, device: str, threads: int, maps: str) -> list[
         for (height, width), channels in MODULATIONS.items():
             cases.append(replace(base, group="modulation", classes=count, height=height, width=width, channels=channels))
     network = network_case(config, base)
-    for group in ("generator", "step"):
+    for group in ("generator", "step", "discriminators"):
         if group in config.what:
             cases += [replace(network, group=group, classes=count) for count in config.classes]
+    if "options" in config.what:
+        cases.append(replace(network, group="options", classes=min(config.classes)))
     return cases
 
 

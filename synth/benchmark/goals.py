@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal
 from shared.benchmark.table import baseline_of, ratio, times_faster
+from synth.benchmark.discriminators import discriminator_goals
 from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED, GIVEN, ROWS_ONLY
 from synth.benchmark.networks import PUBLISHED
 
@@ -15,7 +16,7 @@ PUBLISHED_SIZE = 256, 64, 128
 
 def goals_of(results: Sequence[Result]) -> list[Goal]:
     """Those that this run measured have a value."""
-    return [*_convolution_goals(results), *_modulation_goals(results), *_generator_goals(results)]
+    return [*_convolution_goals(results), *_modulation_goals(results), *_generator_goals(results), *discriminator_goals(results)]
 
 
 def _convolution_goals(results: Sequence[Result]) -> list[Goal]:

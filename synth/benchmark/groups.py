@@ -14,6 +14,8 @@ GROUPS = {
     "modulation": "synth.benchmark.layers:modulation_contestants",
     "generator": "synth.benchmark.networks:generator_contestants",
     "step": "synth.benchmark.networks:step_contestants",
+    "discriminators": "synth.benchmark.discriminators:discriminator_contestants",
+    "options": "synth.benchmark.options:option_contestants",
 }
 """Functions from a case to its contestants, by name: a child process imports the one that it needs."""
 
@@ -22,6 +24,8 @@ TITLES = {
     "modulation": "Scale and shift, forward and backward",
     "generator": "Generator, forward and backward",
     "step": "Training step of both networks",
+    "discriminators": "Training step with each discriminator",
+    "options": "Training step with each option, embedding OASIS",
 }
 
 BASELINES = {
@@ -29,6 +33,8 @@ BASELINES = {
     "modulation": ("dense one-hot",),
     "generator": ("published form", "dense one-hot"),
     "step": ("published form", "dense one-hot"),
+    "discriminators": ("published one-hot", "one-hot, OASIS"),
+    "options": ("as by default",),
 }
 """What the other contestants are compared with; the beginning of the name suffices."""
 

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 from shared.data.loader import Batch
+from synth.adversaries import PatchAdversary
 from synth.benchmark.cases import Case, label_maps
 from synth.benchmark.layers import SEMANTICS, semantics_of
 from synth.benchmark.published import PublishedDiscriminator, PublishedOneHot
-from synth.config import SynthConfig
+from synth.config import LossConfig, SynthConfig
 from synth.discriminator import MultiscaleDiscriminator
 from synth.generator import SpadeGenerator
+from synth.networks import Opponent
 from synth.schedule import ttur_learning_rates
 from synth.semantics import Semantics
 from synth.spectral import SpectralConv2d
@@ -75,10 +77,10 @@ def _drop_gradient(parameter: Tensor) -> None:
 class TrainingStep:
     """Both networks with Adam, and a batch; a call is one step of `synth.train`."""
 
-    def __init__(self, case: Case, name: str) -> None:
+    def __init__(self, case: Case, name: str, opponent: Callable[[Semantics], Opponent] | None = None) -> None:
+        """opponent: None: the multi-scale discriminator, in the published form for published semantics."""
         generator = generator_of(case, name)
-        kind = PublishedDiscriminator if name == PUBLISHED else MultiscaleDiscriminator
-        discriminator = kind(generator.semantics, width=case.channels)
+        discriminator, seen, adversary = (opponent or partial(_multiscale, case, name))(generator.semantics)
         accelerator = Accelerator(cpu=case.device == "cpu")
         config = SynthConfig()
         rates = ttur_learning_rates(config.train.learning_rate, ttur=True)
@@ -87,7 +89,9 @@ class TrainingStep:
             for network, rate in ((generator, rates.generator_lr), (discriminator, rates.discriminator_lr))
         ]
         networks = generator.to(case.device), discriminator.to(case.device)
-        self.step = Step(config, accelerator, (generator.semantics,) * 2, (*networks, None), (optimizers[0], optimizers[1]), None)
+        self.generator, self.discriminator = networks
+        semantics, both = generator.semantics, (optimizers[0], optimizers[1])
+        self.step = Step(config, accelerator, semantics, seen, adversary, (*networks, None), both, None)
         for network, optimizer in zip(networks, optimizers):
             _make_state(network, optimizer)
         images = torch.rand(case.images, 3, case.height, case.width, generator=torch.Generator().manual_seed(case.seed)) * 2 - 1
@@ -95,6 +99,11 @@ class TrainingStep:
 
     def __call__(self) -> Any:
         return self.step(self.batch, 0)
+
+
+def _multiscale(case: Case, name: str, semantics: Semantics) -> Opponent:
+    kind = PublishedDiscriminator if name == PUBLISHED else MultiscaleDiscriminator
+    return Opponent(kind(semantics, width=case.channels), semantics, PatchAdversary(LossConfig()))
 
 
 def _make_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -37,8 +37,8 @@ class PublishedPyramid(SemanticPyramid):
 class PublishedOneHot(DenseOneHot):
     """One-hot semantics for the published form."""
 
-    def _pyramid(self, classes: Tensor, edges: Tensor | None) -> SemanticPyramid:
-        return PublishedPyramid(super()._pyramid(classes, edges).pooled(0))
+    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool) -> SemanticPyramid:
+        return PublishedPyramid(super()._pyramid(classes, edges, trained).pooled(0))
 
 
 class PublishedPatchDiscriminator(PatchDiscriminator):

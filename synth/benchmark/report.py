@@ -13,11 +13,9 @@ from shared.benchmark.memory import MIB
 from shared.benchmark.plots import Curve, save_curves
 from shared.benchmark.table import Table, number, percent, record_table, result_table, to_markdown, to_text
 from shared.files import write_text
+from synth.benchmark.discriminators import ADAM_BYTES, batch_table
 from synth.benchmark.groups import BASELINES, TITLES
 from synth.benchmark.patches import Share, share_table
-
-ADAM_BYTES = 16
-"""Of a float32 parameter with its gradient and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,12 @@ class Benchmark:
         """Of all sections."""
         return [result for section in self.sections for result in section.results]
 
+    @property
+    def batch_table(self) -> Table:
+        """The largest batches with each discriminator."""
+        counts = {(line.semantics, line.classes): line.generator + line.discriminator for line in self.parameters}
+        return batch_table([result for result in self.results if result.group == "discriminators"], counts)
+
     def to_json(self) -> str:
         """All figures, in seconds and bytes."""
         sections = [
@@ -107,7 +111,8 @@ class Benchmark:
             blocks += [f"## {section.title}", f"{section.conditions}.", to_markdown(section.table)]
         if self.kernels:
             blocks += ["## Kernels compiled for sm_90", to_markdown(record_table(self.kernels))]
-        for title, table in (("Parameters", parameter_table(self.parameters)), ("Goals", goal_table(self.goals))):
+        tables = {"Parameters": parameter_table(self.parameters), "Largest batch": self.batch_table, "Goals": goal_table(self.goals)}
+        for title, table in tables.items():
             blocks += [f"## {title}", to_markdown(table)] if table.rows else []
         return "\n\n".join(blocks + [f"![]({name})" for name in plots]) + "\n"
 
@@ -132,7 +137,7 @@ def write_report(benchmark: Benchmark, folder: Path) -> None:
 def save_plots(benchmark: Benchmark, folder: Path) -> list[str]:
     """Time and memory of the networks against C; gives the names of the files."""
     written = []
-    for group in ("generator", "step"):
+    for group in ("generator", "step", "discriminators"):
         results = [result for result in benchmark.results if result.group == group]
         names = dict.fromkeys(result.contestant for result in results)
         of = {name: [result for result in results if result.contestant == name] for name in names}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -28,10 +28,20 @@ SPEC = DatasetSpec("town", ("road", "sky", "car", "tree"), np.eye(4, 3, dtype=np
 CPU = torch.device("cpu")
 
 
-def write_run(path: Path, *, style_dim: int | None = None, offset: int = 0, ignore_value: int | None = 255, **inputs: Any) -> Path:
+def write_run(
+    path: Path,
+    *,
+    style_dim: int | None = None,
+    noise_channels: int = 0,
+    noise: Literal["image", "region", "pixel"] = "image",
+    offset: int = 0,
+    ignore_value: int | None = 255,
+    **inputs: Any,
+) -> Path:
     """A run directory with weights that make every image unlike every other."""
     config = SynthConfig(
-        input=InputConfig(**{"size": (32, 64), **inputs}), generator=GeneratorConfig(width=2, hidden=4, style_dim=style_dim)
+        input=InputConfig(**{"size": (32, 64), **inputs}),
+        generator=GeneratorConfig(width=2, hidden=4, style_dim=style_dim, noise_channels=noise_channels, noise=noise),
     )
     config.train.ema_decay = None
     torch.manual_seed(0)
@@ -285,3 +295,36 @@ def test_edges_are_borders_of_instances_and_of_labels(run_generate: Any, invoke:
 def test_instances_that_nobody_reads(plain: Path, invoke: Invoke, tmp_path: Path) -> None:
     line = refusal(invoke("synth.generate", plain, save(tmp_path / "a.png", labels()), "--instances", tmp_path, "-o", "out"))
     assert "this generator was trained without instance edges; leave it out" in line
+
+
+# ---- noise -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["image", "region", "pixel"])
+def noisy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("noisy"), noise_channels=5, noise=request.param)
+
+
+def test_samples_differ_and_repeat(noisy: Path, run_generate: Any, tmp_path: Path) -> None:
+    layout = save(tmp_path / "a.png", labels())
+    first, again, other = (run_generate(noisy, layout, "--samples", 2, "--seed", seed) for seed in (1, 1, 2))
+    assert list(first) == ["a_0.png", "a_1.png"]
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert len({image.tobytes() for image in (*first.values(), *other.values())}) == 4
+
+
+def test_resampled_classes_alone_have_other_noise(noisy: Path, run_generate: Any, tmp_path: Path) -> None:
+    """Without the class in the layout nothing changes; with it something does."""
+    layout = save(tmp_path / "a.png", np.minimum(labels(), 2))
+    tree, car = (run_generate(noisy, layout, "--samples", 2, "--resample", name) for name in ("tree", "car, road"))
+    assert np.array_equal(tree["a_0.png"], tree["a_1.png"]) and np.array_equal(tree["a_0.png"], car["a_0.png"])
+    assert not np.array_equal(car["a_0.png"], car["a_1.png"])
+
+
+def test_resampling_is_refused(plain: Path, noisy: Path, invoke: Invoke, tmp_path: Path) -> None:
+    layout, out = save(tmp_path / "a.png", labels()), tmp_path / "out"
+    assert "this generator has no noise" in refusal(invoke("synth.generate", plain, layout, "-o", out, "--resample", "sky"))
+    assert "resample names tram, which is no class of town" in refusal(
+        invoke("synth.generate", noisy, layout, "-o", out, "--resample", "sky, tram")
+    )
+    assert not out.exists()

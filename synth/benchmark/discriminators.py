@@ -1,0 +1,90 @@
+"""The contestants of a training step with every kind of discriminator, and the largest batch that each of them can train with."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from shared.benchmark.contest import Contestant, Result
+from shared.benchmark.goals import Goal
+from shared.benchmark.table import Table, ratio, times_faster
+from synth.benchmark.cases import Case
+from synth.benchmark.layers import EMBEDDING, GATHERED
+from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of
+from synth.config import DiscriminatorConfig, LossConfig
+from synth.networks import Opponent, opponent_from, parameter_count
+from synth.semantics import Semantics
+
+GRADIENT_BYTES, ADAM_BYTES = 4, 16
+"""Of a float32 parameter: its gradient; weight, gradient and Adam's two moments."""
+STATED_MEMORY = 8 * 2**30
+DEPTH = 4
+FEW, MANY = 19, 10_000
+
+NEIGHBOURS = 8
+DENSE_PAIR, OUR_PAIR = "one-hot, OASIS", "embedding, embedding OASIS near"
+PAIRS = {
+    "published one-hot, multi-scale": (PUBLISHED, "multiscale"),
+    "one-hot, multi-scale": (GATHERED, "multiscale"),
+    DENSE_PAIR: (GATHERED, "oasis"),
+    "embedding, embedding OASIS all": (EMBEDDING, "oasis_embedding"),
+    OUR_PAIR: (EMBEDDING, "oasis_embedding"),
+}
+"""Semantics of the generator and kind of discriminator, by what the tables say. near: the softmax runs over near classes, not over all."""
+
+
+def discriminator_contestants(case: Case) -> list[Contestant]:
+    """A training step of both networks."""
+    return [Contestant(name, partial(_step, case, name)) for name in PAIRS]
+
+
+def _step(case: Case, name: str) -> TrainingStep:
+    semantics, _ = PAIRS[name]
+    return TrainingStep(case, semantics, None if semantics == PUBLISHED else partial(opponent_of, case, name))
+
+
+def opponent_of(case: Case, name: str, semantics: Semantics) -> Opponent:
+    """The discriminator of a pair as `synth.train` constructs it, of the case's width."""
+    kind: Any = PAIRS[name][1]
+    neighbours = NEIGHBOURS if name == OUR_PAIR else None
+    config = DiscriminatorConfig(kind, width=case.channels, depth=DEPTH, num_neighbours=neighbours)
+    return opponent_from(config, LossConfig(), semantics)
+
+
+def discriminator_parameters(case: Case, name: str) -> tuple[int, int]:
+    """Parameters of the generator and of the discriminator, by the name of the pair."""
+    semantics, _ = PAIRS[name]
+    generator = generator_of(case, GATHERED if semantics == PUBLISHED else semantics)
+    return parameter_count(generator), parameter_count(opponent_of(case, name, generator.semantics).network)
+
+
+def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], int], memory: int = STATED_MEMORY) -> Table:
+    """Images of a batch whose step fits into so many bytes, weights and optimiser included.
+
+    parameters: of both networks, by contestant and C. All that a step adds but their gradients grows with the images.
+    """
+    counts = sorted({result.setting["classes"] for result in results})
+    rows = []
+    for name in PAIRS:
+        of = {result.setting["classes"]: result for result in results if result.contestant == name and result.peak}
+        if of:
+            cells = [str(_largest_batch(of[count], parameters[name, count], memory)) if count in of else "" for count in counts]
+            rows.append([name, *cells, ""])
+    return Table([f"images in {memory / 2**30:g} GiB", *(f"C {count}" for count in counts), ""], rows)
+
+
+def _largest_batch(result: Result, parameters: int, memory: int) -> int:
+    assert result.peak is not None
+    per_image = max(result.peak - GRADIENT_BYTES * parameters, 1) / result.setting["images"]
+    return max(int((memory - ADAM_BYTES * parameters) / per_image), 0)
+
+
+def discriminator_goals(results: Sequence[Result]) -> list[Goal]:
+    """Flat in C where it is ours."""
+    of = {(r.contestant, r.setting["classes"]): r for r in results if r.group == "discriminators"}
+    few, many = (of.get((OUR_PAIR, count)) for count in (FEW, MANY))
+    memory = ratio(many.peak, few.peak) if few and many else None
+    title = f"step with {OUR_PAIR}"
+    return [
+        Goal(f"{title}: time at C {MANY:,} over C {FEW}", times_faster(few, many), 1.15, 1.15, at_most=True),
+        Goal(f"{title}: memory at C {MANY:,} over C {FEW}", memory, 1.15, 1.15, at_most=True),
+    ]
