@@ -80,8 +80,8 @@ def block_size(block: Block) -> int:
 
 
 @njit(forceinline=True)
-def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray) -> None:
-    """Take up to B pixels, those of (D, n) at `places`."""
+def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray, with_rows: bool) -> None:
+    """Take up to B pixels, those of (D, n) at `places`; the block's rows are for `squared_distance`."""
     size = block_size(block)
     for lane in range(size):
         block.place[lane] = -1
@@ -91,7 +91,8 @@ def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray
         for d in range(table.dim):
             value = pixels[d, place]
             block.columns[d * size + lane] = value
-            block.rows[lane * table.padded_dim + d] = value
+            if with_rows:
+                block.rows[lane * table.padded_dim + d] = value
 
 
 @njit(forceinline=True)

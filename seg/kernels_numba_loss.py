@@ -72,7 +72,7 @@ def _neighbour_loss(
             continue
         num_doubtful = 0
         for first in range(0, num_pixels, size):
-            fill(block, table, pixels, places[first : min(first + size, num_pixels)])
+            fill(block, table, pixels, places[first : min(first + size, num_pixels)], True)
             shortlist(block, table, num_neighbours, direct)
             if not direct:
                 num_doubtful = set_doubtful_aside(block, num_neighbours, places, num_doubtful)

@@ -48,7 +48,7 @@ def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.nda
             continue
         num_doubtful = 0
         for first in range(0, num_pixels, size):
-            fill(block, table, pixels, places[first : min(first + size, num_pixels)])
+            fill(block, table, pixels, places[first : min(first + size, num_pixels)], not direct)
             shortlist(block, table, num_slots, direct)
             if direct:
                 _write(block, table, num_slots, ids, distances)
@@ -65,7 +65,7 @@ def _best(pixels: np.ndarray, table: ClassTable, block: Block, places: np.ndarra
         places[pixel] = pixel
     for first in range(0, len(ids), size):
         last = min(first + size, len(ids))
-        fill(block, table, pixels, places[first:last])
+        fill(block, table, pixels, places[first:last], False)
         shortlist(block, table, 1, False)
         for lane in range(last - first):
             ids[first + lane] = block.ids[lane]
@@ -85,7 +85,17 @@ def _write(block: Block, table: ClassTable, num_slots: int, ids: np.ndarray, dis
         for slot in range(num_slots):
             number, score = block.ids[slot * size + lane], block.scores[slot * size + lane]
             ids[pixel, slot] = number
-            distances[pixel, slot] = -score if score > -np.inf else squared_distance(block, table, lane, number)
+            distances[pixel, slot] = -score if score > -np.inf else _distance(block, table, lane, number)
+
+
+@njit
+def _distance(block: Block, table: ClassTable, lane: int, number: int) -> float:
+    """|x − μ|² of a pixel and a class, without the block's rows."""
+    squares = 0.0
+    for d in range(table.dim):
+        offset = block.columns[d * block_size(block) + lane] - table.rows[number * table.padded_dim + d]
+        squares += offset * offset
+    return squares
 
 
 @njit

@@ -27,7 +27,8 @@ def shortlist(block: Block, table: ClassTable, num_slots: int, direct: bool) -> 
         while hits:
             i = lowest_bit(hits)
             hits &= hits - 1
-            _insert(block, load(block.scratch, i * half), first + i // 2, num_slots, (i & 1) * half)
+            number = first + i // 2
+            _insert(block, load(block.scratch, i * half), number, min(num_slots, number + 1), (i & 1) * half)
 
 
 @njit(forceinline=True)
@@ -130,7 +131,10 @@ def _keep_best(block: Block, a: Any, b: Any, a0: Any, a1: Any, a2: Any, a3: Any,
 
 @njit(forceinline=True)
 def _insert(block: Block, score: Any, number: int, num_slots: int, lane: int) -> None:
-    """Put a class into the sorted slots of the pixels of a vector where it belongs: after the equal ones."""
+    """Put a class into the sorted slots of the pixels of a vector where it belongs: after the equal ones.
+
+    Slots behind the first `num_slots` stay as they are: so many classes have not been seen yet.
+    """
     scores, ids = block.scores, block.ids
     size = block_size(block)
     last = (num_slots - 1) * size + lane
