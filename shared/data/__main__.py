@@ -1,4 +1,4 @@
-"""`python -m shared.data check` lists every damaged or wrong file; `stats` counts classes; `build-coco-lvis` makes label files."""
+"""`python -m shared.data check` lists every damaged or wrong file; `stats` counts classes; `write` and `build-coco-lvis` make files."""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -8,6 +8,8 @@ from typing import Literal
 from shared.data import DataConfig, build_dataset
 from shared.data.cocolvis_build import build_coco_lvis
 from shared.data.cocolvis_files import StuffSource
+from shared.data.folder_files import write_folder
+from shared.data.spec import SegmentationDataset
 from shared.data.statistics import ClassStatistics, class_statistics, find_problems
 from shared.errors import InputError
 from shared.program import run_program
@@ -15,16 +17,17 @@ from shared.program import run_program
 
 @dataclass
 class DataCommand:
-    """Check a data set, count its classes, or make the label files of COCO+LVIS."""
+    """Check a data set, count its classes, write it as a folder of PNG files, or make the label files of COCO+LVIS."""
 
-    command: Literal["check", "stats", "build-coco-lvis"]
-    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; build-coco-lvis: label files
-    of 1284 classes from LVIS v1 and COCO's stuff, in data.num_workers processes; a build that was stopped goes on."""
+    command: Literal["check", "stats", "write", "build-coco-lvis"]
+    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; write: images and 8- or 16-bit
+    label files in the layout of data.name folder; build-coco-lvis: label files of 1284 classes from LVIS v1 and COCO's stuff. All work in
+    data.num_workers processes, and what writes goes on where it was stopped."""
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
     output: str | None = None
     """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for data.sampling; null: none.
-    build-coco-lvis: the label files; needed."""
+    write, build-coco-lvis: the files; needed."""
     coco: str | None = None
     """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json (build-coco-lvis)."""
     lvis: str | None = None
@@ -47,6 +50,9 @@ def run(config: DataCommand) -> None:
         build(config)
         return
     splits: tuple[Literal["train", "val"], ...] = ("train", "val") if config.split == "both" else (config.split,)
+    if config.command == "write":
+        write([build_dataset(config.data, split) for split in splits], config)
+        return
     num_problems = 0
     for split in splits:
         dataset = build_dataset(config.data, split)
@@ -63,6 +69,18 @@ def run(config: DataCommand) -> None:
         num_problems += len(problems)
     if num_problems:
         raise InputError(f"{num_problems} samples have problems, listed above; correct them before training")
+
+
+def write(datasets: list[SegmentationDataset], config: DataCommand) -> None:
+    """Write the data set as a folder and say how it is read.
+
+    Raises:
+        InputError: no folder is given, or see `write_folder`.
+    """
+    if config.output is None:
+        raise InputError("write needs -o FOLDER")
+    settings = write_folder(datasets, config.output, num_workers=config.data.num_workers)
+    print(f"wrote {sum(map(len, datasets))} samples of {datasets[0].spec.num_classes} classes; read them with", *settings)
 
 
 def build(config: DataCommand) -> None:
