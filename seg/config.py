@@ -77,6 +77,24 @@ class InputConfig:
 
 
 @dataclass
+class SamplingConfig:
+    """How training favours rare classes in what it reads; see `statistics` for where their frequencies come from."""
+
+    repeat_threshold: float | None = None
+    """Share of the images, 0 to 1: an image is read sqrt(threshold / share) times an epoch where its rarest class is in a smaller share of
+    the images than this (LVIS: 0.001). Null: every image once."""
+    class_crop: float | None = None
+    """Probability, 0 to 1, that a crop is centred at a pixel of a class drawn among those of the image, each with weight
+    1 / sqrt(its share of all pixels). Null: crops lie anywhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("repeat_threshold", "class_crop"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"sampling.{name} is {value}; it must be above 0 and at most 1, or null")
+
+
+@dataclass
 class SegTrainConfig(TrainConfig):
     """Optimisation: SGD with the paper's three parameter groups and poly schedules."""
 
@@ -107,6 +125,11 @@ class SegConfig:
     """The data set."""
     input: InputConfig = field(default_factory=InputConfig)
     """Size and augmentation."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Which images and crops are read."""
+    statistics: str | None = None
+    """File with the counts of the training split, statistics_train.safetensors of python -m shared.data stats -o DIR: what sampling needs.
+    Null: where it is needed, they are counted at the start, and kept in the run directory."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -117,6 +140,11 @@ class SegConfig:
     """Folder of the run; continues the run that is there. Null: the next free runs/seg.train/<data>-<head>-<number>."""
     dry_run: bool = False
     """Resolve, check data and weights, print, and stop."""
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether a setting depends on how often the classes occur."""
+        return self.sampling.repeat_threshold is not None or self.sampling.class_crop is not None
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse settings that the data set's class count makes impossible."""

@@ -15,7 +15,7 @@ from seg.bands import loss_in_bands
 from seg.checkpoints import describe, export, load_segmenter, segmenter_from
 from seg.config import FREE_ON_RESUME, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
-from seg.inputs import eval_transform, train_transform, training_size
+from seg.inputs import eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.memory import memory_plan
 from seg.model import EmbeddingSegmenter
@@ -25,10 +25,13 @@ from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
+from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import RunningMeans, begin_or_continue, choose_device, progress, require_finite, seed_step
+
+STATISTICS_FILE = "statistics_train.safetensors"
 
 
 def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegConfig) -> dict[str, torch.Tensor]:
@@ -71,6 +74,7 @@ def train(config: SegConfig) -> None:
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec = train_set.spec
     config.require_classes(spec.num_classes)
+    statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)
     val_loader = build_eval_loader(val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0)
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
@@ -89,12 +93,15 @@ def train(config: SegConfig) -> None:
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     network, stepper = accelerator.prepare(model, optimizer)
+    if statistics is None and config.needs_statistics:
+        with accelerator.main_process_first():
+            statistics = count_once(train_set, run.path / STATISTICS_FILE, config.data.num_workers)
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
     batches = iter(
         build_train_loader(
             train_set,
-            train_transform(config.input, train_set),
+            train_transform(config.input, config.sampling, train_set, statistics),
             batch_size=settings.batch_size,
             seed=settings.seed,
             start_step=state.step * settings.accumulation,
@@ -102,6 +109,7 @@ def train(config: SegConfig) -> None:
             num_workers=config.data.num_workers,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
+            repeats=sample_repeats(config.sampling, statistics),
         )
     )
     means = RunningMeans()

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from shared.data import DataConfig, build_dataset
+from shared.data.statistics import class_statistics
 from shared.embedding_file import ClassEmbeddings
 
 Invoke = Callable[..., Any]
@@ -95,6 +97,11 @@ def _too_many_classes_for_8_bit(root: Path) -> None:
     (root / "classes.txt").write_text("".join(f"class {index}\n" for index in range(300)))
 
 
+def _count_another_split(root: Path) -> None:
+    dataset = build_dataset(DataConfig("folder", root=str(root)), "val")
+    class_statistics(dataset).save(root / "counts/statistics_val.safetensors")
+
+
 @pytest.mark.parametrize(
     ("spoil", "extra", "parts"),
     [
@@ -106,6 +113,8 @@ def _too_many_classes_for_8_bit(root: Path) -> None:
         (_value_out_of_range, [], ["labels/train/b.png", "value 7", "allowed are 0..2 and 255 (ignored)"]),
         (_too_many_classes_for_8_bit, ["--data.folder.ignore_value", 65535], ["8 bits", "300 classes", "16 bits"]),
         (lambda root: None, ["--loss.candidates", "neighbours", "--loss.num_neighbours", 4], ["loss.num_neighbours is 4", "3 classes"]),
+        (lambda root: None, ["--sampling.class_crop", 2], ["sampling.class_crop is 2", "at most 1"]),
+        (_count_another_split, ["--sampling.class_crop", 1, "--statistics", "data/counts/statistics_val.safetensors"], ["split val"]),
     ],
 )
 def test_bad_data_and_settings(

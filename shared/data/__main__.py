@@ -26,7 +26,7 @@ class DataCommand:
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
     output: str | None = None
-    """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for data.sampling; null: none.
+    """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for --statistics of seg.train; null: none.
     write, build-coco-lvis: the files; needed."""
     coco: str | None = None
     """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json (build-coco-lvis)."""

@@ -2,7 +2,8 @@
 
 A training run reads one endless stream of samples: the permutation of (seed, epoch 0), then that of epoch 1, and so on. Batch `step` of
 process `rank` is the part of the stream at (step · world_size + rank) · batch_size, so every batch is full, and processes together
-read what one process with their joint batch size reads. The draws of a transform are a function of (seed, epoch, sample).
+read what one process with their joint batch size reads. The draws of a transform are a function of (seed, epoch, sample, copy).
+With repeat factors an epoch reads a sample several times or not at all; its length is the same in every epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,8 +17,8 @@ from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
 
 Transform = Callable[[Sample], Sample]
-Draw = tuple[int, int]
-"""(epoch, index in the data set): one use of a sample."""
+Draw = tuple[int, int, int]
+"""(epoch, index in the data set, copy): one use of a sample, the copy-th of this epoch."""
 
 
 @dataclass
@@ -60,18 +61,21 @@ def build_train_loader(
     num_workers: int,
     rank: int = 0,
     world_size: int = 1,
+    repeats: np.ndarray | None = None,
 ) -> "BatchLoader":
     """The batches of steps `start_step` … `num_steps` − 1, the same for any number of workers and any `start_step`.
 
     Args:
         batch_size: samples per step and process.
         num_steps: steps of the whole run, counted from 0.
+        repeats: (samples,) > 0, how often an epoch reads each sample on average (`shared.data.sampling`); None: once.
 
     Raises:
         InputError: the data set is empty. While iterating: a sample cannot be read, or samples differ in size.
     """
     _require_samples(dataset)
-    order = _TrainOrder(len(dataset), batch_size, seed, range(start_step, num_steps), rank, world_size)
+    repeats = np.ones(len(dataset)) if repeats is None else repeats
+    order = _TrainOrder(repeats, batch_size, seed, range(start_step, num_steps), rank, world_size)
     return BatchLoader(_Draws(dataset, transform, seed), order, num_workers)
 
 
@@ -82,7 +86,9 @@ def build_eval_loader(dataset: SegmentationDataset, transform: Transform, *, bat
         InputError: as `build_train_loader`.
     """
     _require_samples(dataset)
-    order = [[(0, index) for index in range(first, min(first + batch_size, len(dataset)))] for first in range(0, len(dataset), batch_size)]
+    order = [
+        [(0, index, 0) for index in range(first, min(first + batch_size, len(dataset)))] for first in range(0, len(dataset), batch_size)
+    ]
     return BatchLoader(_Draws(dataset, transform, seed=0), order, num_workers)
 
 
@@ -142,10 +148,10 @@ class _Draws(Dataset[Sample | InputError]):
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, draw: Draw) -> Sample | InputError:
-        epoch, index = draw
+        epoch, index, copy = draw
         # only the CPU's generator: torch.manual_seed would reset CUDA's too, which fork_rng(devices=[]) does not put back
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_hash(self.seed, epoch, index, purpose=1))
+            torch.default_generator.manual_seed(_hash(self.seed, epoch, index, copy, purpose=1))
             try:
                 return self.transform(self.dataset[index])
             except InputError as error:
@@ -153,28 +159,44 @@ class _Draws(Dataset[Sample | InputError]):
 
 
 class _TrainOrder(Sampler[list[Draw]]):
-    def __init__(self, length: int, batch_size: int, seed: int, steps: range, rank: int, world_size: int) -> None:
-        self.length, self.batch_size, self.seed, self.steps = length, batch_size, seed, steps
+    def __init__(self, repeats: np.ndarray, batch_size: int, seed: int, steps: range, rank: int, world_size: int) -> None:
+        self.repeats, self.batch_size, self.seed, self.steps = repeats, batch_size, seed, steps
         self.rank, self.world_size = rank, world_size
+        self.length = max(1, round(repeats.sum()))
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        known, permutation = -1, torch.empty(0)
+        known, draws = -1, np.empty((0, 2), np.int64)
         for step in self.steps:
             first = (step * self.world_size + self.rank) * self.batch_size
             batch = []
             for position in range(first, first + self.batch_size):
                 epoch, place = divmod(position, self.length)
                 if epoch != known:
-                    known, permutation = epoch, _permutation(self.length, self.seed, epoch)
-                batch.append((epoch, int(permutation[place])))
+                    known, draws = epoch, _epoch_draws(self.repeats, self.length, self.seed, epoch)
+                batch.append((epoch, int(draws[place, 0]), int(draws[place, 1])))
             yield batch
 
 
-def _permutation(length: int, seed: int, epoch: int) -> torch.Tensor:
-    return torch.randperm(length, generator=torch.Generator().manual_seed(_hash(seed, epoch, purpose=0)))
+def _epoch_draws(repeats: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarray:
+    """(length, 2) indices and copies of an epoch, in the order of a random permutation.
+
+    The samples lie one behind the other on a line, each as long as its repeat factor, and are read once for every mark they cover; the
+    marks have distance 1 and a random start. So a sample is read as often as its factor says, rounded up or down, and on average exactly.
+    """
+    marks = np.random.default_rng(_hash(seed, epoch, purpose=2)).random() + np.cumsum(repeats) * (length / repeats.sum())
+    ends = np.minimum(np.floor(marks).astype(np.int64), length)
+    ends[-1] = length  # whatever the rounding of the sum says
+    times = np.diff(ends, prepend=0)
+    indices = np.repeat(np.arange(len(repeats)), times)
+    copies = np.arange(length) - np.repeat(ends - times, times)
+    return np.stack([indices, copies], axis=1)[_permutation(length, seed, epoch)]
+
+
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    return torch.randperm(length, generator=torch.Generator().manual_seed(_hash(seed, epoch, purpose=0))).numpy()
 
 
 def _hash(*numbers: int, purpose: int) -> int:

@@ -1,6 +1,7 @@
 import itertools
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,10 +43,10 @@ class Noise:
 
 
 def train(
-    length: int = 10, batch_size: int = 4, start: int = 0, steps: int = 12, workers: int = 0, seed: int = 0, **parallel: int
+    length: int = 10, batch_size: int = 4, start: int = 0, steps: int = 12, workers: int = 0, seed: int = 0, **others: Any
 ) -> list[Batch]:
     options = {"batch_size": batch_size, "seed": seed, "start_step": start, "num_steps": steps, "num_workers": workers}
-    return list(build_train_loader(Numbers(length), Noise(), **options, **parallel))
+    return list(build_train_loader(Numbers(length), Noise(), **options, **others))
 
 
 def names(batches: list[Batch]) -> list[str]:
@@ -112,6 +113,33 @@ def test_processes_share_what_one_would_read():
     require_equal(joint, train(batch_size=6))
 
 
+REPEATS = np.array([1, 2.25, 1, 1.5, 0.25])
+
+
+def test_repeats_are_kept_in_every_epoch_and_exactly_on_average():
+    order = names(train(length=5, batch_size=6, steps=400, repeats=REPEATS))
+    epochs = np.array(order, int).reshape(-1, 6)
+    times = np.stack([np.bincount(epoch, minlength=5) for epoch in epochs])
+    assert (times >= np.floor(REPEATS)).all() and (times <= np.ceil(REPEATS)).all()
+    assert np.abs(times.mean(0) - REPEATS).max() < 0.06
+
+
+def test_copies_of_a_sample_differ_and_the_first_is_what_it_is_without_repeats():
+    (batch,) = train(length=2, batch_size=3, steps=1, repeats=np.array([1.0, 2.0]))
+    copies = [image for name, image in zip(batch.names, batch.images) if name == "1"]
+    assert len(copies) == 2 and not torch.equal(*copies)
+    (once,) = train(length=2, batch_size=2, steps=1)
+    first = once.images[once.names.index("1")]
+    assert sum(torch.equal(first, copy) for copy in copies) == 1
+
+
+def test_repeated_samples_resume_and_are_shared_alike():
+    whole = train(length=5, repeats=REPEATS)
+    require_equal(train(length=5, repeats=REPEATS, start=7, workers=2), whole[7:])
+    halves = [train(length=5, repeats=REPEATS, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
+    assert [a.names + b.names for a, b in zip(*halves)] == [batch.names for batch in whole]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_eval_reads_every_sample_once_in_order(workers):
     loader = build_eval_loader(Numbers(5), Noise(), batch_size=2, num_workers=workers)
@@ -157,4 +185,4 @@ def test_what_workers_receive_can_be_pickled(transform):
     dataset = PairDataset(SPEC, "train", [Pair("x", Path("x.jpg"), Path("x.png"), None)], LabelCodes(2))
     loader = build_eval_loader(dataset, transform, batch_size=1, num_workers=1)._loader
     draws, stack = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
-    assert stack is collate and "x.jpg: No such file" in str(draws[0, 0])
+    assert stack is collate and "x.jpg: No such file" in str(draws[0, 0, 0])
