@@ -16,7 +16,7 @@ import torch
 
 from seg.deeplab import resize
 from seg.neighbours import computation_dtype, full_precision_matmul, pixels_per_chunk
-from seg.objective import LossAndGradients
+from seg.objective import LossAndGradients, total_weight
 from seg.one_pass import one_pass_loss
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
@@ -65,7 +65,13 @@ def upsample_rows(features: torch.Tensor, size: tuple[int, ...] | torch.Size, st
 
 
 def loss_in_bands(
-    loss: Loss, features: torch.Tensor, *class_embeddings: torch.Tensor, label_map: torch.Tensor, rows: int, finish: Pointwise
+    loss: Loss,
+    features: torch.Tensor,
+    *class_embeddings: torch.Tensor,
+    label_map: torch.Tensor,
+    rows: int,
+    finish: Pointwise,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`loss(finish(resize(features, (H, W))), *class_embeddings, label_map)`, within rounding, in the memory of a band.
 
@@ -73,12 +79,14 @@ def loss_in_bands(
     the features at once.
 
     Args:
-        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not `IGNORE_INDEX`.
+        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not `IGNORE_INDEX`,
+            weighted where there are `class_weights`.
         features: (N, F, h, w) at stride 4.
         *class_embeddings: (C, D) for the losses that take them.
         label_map: (N, H, W) integer.
         rows: of a band, ≥ 1.
         finish: what follows the upsampling, pixel by pixel: `finish` of the segmenter.
+        class_weights: (C,) on the device of the labels: those that `loss` has, so that bands add up in the right proportion.
 
     Returns:
         scalar, float64 for float64 features and else float32. Zero, with zero gradients, where no pixel is valid.
@@ -88,7 +96,7 @@ def loss_in_bands(
     """
     if rows < 1:
         raise InputError(f"a band cannot have {rows} rows; give at least 1")
-    return one_pass_loss(partial(_loss_and_gradients, loss, label_map, rows, finish), features, *class_embeddings)
+    return one_pass_loss(partial(_loss_and_gradients, loss, label_map, class_weights, rows, finish), features, *class_embeddings)
 
 
 def predict_in_bands(classify: Pointwise, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
@@ -128,17 +136,23 @@ def _band(features: torch.Tensor, height: int, start: int, stop: int) -> Band:
 
 
 def _loss_and_gradients(
-    loss: Loss, label_map: torch.Tensor, rows: int, finish: Pointwise, inputs: tuple[torch.Tensor, ...], wants_gradients: bool
+    loss: Loss,
+    label_map: torch.Tensor,
+    class_weights: torch.Tensor | None,
+    rows: int,
+    finish: Pointwise,
+    inputs: tuple[torch.Tensor, ...],
+    wants_gradients: bool,
 ) -> LossAndGradients:
     features, *class_embeddings = inputs
     dtype = computation_dtype(*inputs)
-    valid_in_row: list[int] = (label_map != IGNORE_INDEX).sum((0, 2)).tolist()
-    num_valid = max(sum(valid_in_row), 1)
+    all_bands = list(bands(features, label_map.shape[1], rows))
+    weights = torch.stack([total_weight(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
     total = features.new_zeros((), dtype=dtype)
     gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
-    for band in bands(features, label_map.shape[1], rows):
-        share = sum(valid_in_row[band.rows]) / num_valid
-        if share > 0:
+    for band, weight in zip(all_bands, weights):
+        if weight > 0:
+            share = weight / sum(weights)
             leaves = [piece.detach().to(dtype) for piece in (features[:, :, band.source], *class_embeddings)]
             part = _part_of_band(loss, band, leaves, label_map[:, band.rows], finish, share, wants_gradients)
             total += part.loss

@@ -7,6 +7,9 @@ from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.errors import InputError
 
+FREQUENCY_RULES = ("median_frequency", "inverse_sqrt")
+"""Values of loss.class_weights that need the counts of the training split; any other is a file."""
+
 
 @dataclass
 class ModelConfig:
@@ -32,7 +35,7 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """The embedding loss (head embedding), and how the loss of either head is computed."""
+    """The embedding loss (head embedding), and how the loss of either head counts pixels and is computed."""
 
     candidates: Literal["all", "neighbours"] = "all"
     """Classes that a pixel's softmax runs over: all of them, or its target and the nearest ones (the paper)."""
@@ -48,6 +51,11 @@ class LossConfig:
     """Smallest wanted distance between two class embeddings."""
     margin_weight: float = 1.0
     """Weight of the regulariser that keeps class embeddings apart."""
+    class_weights: str | None = None
+    """What a pixel counts, by its class (both heads): median_frequency or inverse_sqrt, from the frequencies of the training split, or a
+    csv file with a line "class name, weight" per class. Null: all pixels alike."""
+    hardest: float | None = None
+    """Online hard example mining (both heads): share of a batch's valid pixels, those with the largest loss, that count. Null: all."""
     impl: Literal["auto", "reference", "chunked", "numba", "triton"] = "auto"
     """Implementation of the loss: chunked runs everywhere, numba on CPUs, triton on GPUs; auto is the fastest there is."""
     search: Literal["auto", "torch", "faiss", "numba", "triton"] = "auto"
@@ -58,6 +66,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.band_rows is not None and self.band_rows < 1:
             raise InputError(f"loss.band_rows is {self.band_rows}; it must be at least 1")
+        if self.hardest is not None and not 0 < self.hardest <= 1:
+            raise InputError(f"loss.hardest is {self.hardest}; it must be above 0 and at most 1, or null")
 
 
 @dataclass
@@ -128,8 +138,8 @@ class SegConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Which images and crops are read."""
     statistics: str | None = None
-    """File with the counts of the training split, statistics_train.safetensors of python -m shared.data stats -o DIR: what sampling needs.
-    Null: where it is needed, they are counted at the start, and kept in the run directory."""
+    """File with the counts of the training split, statistics_train.safetensors of python -m shared.data stats -o DIR: what sampling and
+    class weights by frequency need. Null: where it is needed, they are counted at the start, and kept in the run directory."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -144,7 +154,8 @@ class SegConfig:
     @property
     def needs_statistics(self) -> bool:
         """Whether a setting depends on how often the classes occur."""
-        return self.sampling.repeat_threshold is not None or self.sampling.class_crop is not None
+        sampled = self.sampling.repeat_threshold is not None or self.sampling.class_crop is not None
+        return sampled or self.loss.class_weights in FREQUENCY_RULES
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse settings that the data set's class count makes impossible."""

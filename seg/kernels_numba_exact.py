@@ -81,24 +81,26 @@ def exact_loss_kernel(dtype: np.dtype[Any]) -> Callable[..., float]:
     kinds = Kinds(dtype)
     block = typeof(new_pixels(class_table(np.zeros((1, 1), dtype), 1)))
     vector = kinds.vector
-    return compiled(_exact_loss, types.float64, vector, kinds.indices, kinds.table, types.float64, block, vector, vector)
+    return compiled(_exact_loss, types.float64, vector, kinds.indices, kinds.table, vector, types.float64, block, vector, vector)
 
 
 def _exact_loss(
     pixels: np.ndarray,
     targets: np.ndarray,
     table: ClassTable,
+    class_weights: np.ndarray,
     gradient_scale: float,
     block: Pixels,
     pixel_gradient: np.ndarray,
     class_sums: np.ndarray,
 ) -> float:
-    """Sum of the losses of a tile's pixels.
+    """Weighted sum of the losses of a tile's pixels.
 
     Args:
         pixels: (D, n) flat, n a multiple of B.
         targets: (n,) int64 in [0, C), or −1 for pixels that fill up the last block.
         table: of `score_table`.
+        class_weights: (C,), a pixel counts with the weight of its target; or (0,), all count as 1.
         gradient_scale: ∂loss/∂z is multiplied by it; with 0 no gradient is made.
         pixel_gradient: (D, n) flat, written.
         class_sums: (C, E) flat with the rows of the table, added to: the sums over pixels of ∂loss/∂z·x, and in place D of ∂loss/∂z.
@@ -111,7 +113,7 @@ def _exact_loss(
         if shifted:
             _find_peaks(block, table)
             _sum_over_classes(block, table)
-        loss += _weigh_shifted(block, gradient_scale) if shifted else _weigh(block, gradient_scale)
+        loss += _weigh_shifted(block, class_weights, gradient_scale) if shifted else _weigh(block, class_weights, gradient_scale)
         if gradient_scale != 0:
             _write_pixel_gradient(block, table, pixel_gradient, first)
             _add_class_sums(block, table, class_sums)
@@ -261,15 +263,25 @@ def _find_peaks(block: Pixels, table: ClassTable) -> None:
 
 
 @njit
-def _weigh(block: Pixels, gradient_scale: float) -> float:
-    """Factors and the sum of the losses log(1 + S / 2^z_target), of which several become one logarithm."""
+def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> float:
+    """Factors and the weighted sum of the losses log(1 + S / 2^z_target), of which several become one logarithm."""
     size = _block_size(block)
     excess = block.own
     for lane in range(0, size, size // 2):
         itself, others = _exp2(excess, load(block.own, lane)), load(block.total, lane)
         store(block.factor, lane, spread(excess, gradient_scale) / (others + itself))
         store(excess, lane, others / itself)
-    loss, product = 0.0, 0.0  # Σ log1p(a) = log1p(Π (1 + a) − 1), built without losing a small a beside the 1
+    loss, product = 0.0, 0.0
+    if class_weights.size > 0:
+        for lane in range(size):
+            if block.target[lane] < 0:
+                block.factor[lane] = 0
+            else:
+                weight = class_weights[int(block.target[lane])]
+                block.factor[lane] *= weight
+                loss += weight * math.log1p(excess[lane])
+        return loss
+    # Σ log1p(a) = log1p(Π (1 + a) − 1), built without losing a small a beside the 1
     for lane in range(size):
         if block.target[lane] < 0:
             block.factor[lane] = 0
@@ -282,7 +294,7 @@ def _weigh(block: Pixels, gradient_scale: float) -> float:
 
 
 @njit
-def _weigh_shifted(block: Pixels, gradient_scale: float) -> float:
+def _weigh_shifted(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> float:
     """The same where single numbers may leave the number range."""
     loss = 0.0
     for lane in range(_block_size(block)):
@@ -290,8 +302,9 @@ def _weigh_shifted(block: Pixels, gradient_scale: float) -> float:
         if block.target[lane] >= 0:
             others, gap = np.float64(block.total[lane]), np.float64(block.peak[lane]) - np.float64(block.own[lane])
             itself = math.exp(-gap * LN2)
-            loss += math.log1p(others / itself) if gap < 500 else math.log(others) + gap * LN2
-            block.factor[lane] = gradient_scale / (others + itself)
+            weight = np.float64(class_weights[int(block.target[lane])]) if class_weights.size > 0 else 1.0
+            loss += weight * (math.log1p(others / itself) if gap < 500 else math.log(others) + gap * LN2)
+            block.factor[lane] = weight * gradient_scale / (others + itself)
     return loss
 
 

@@ -28,7 +28,7 @@ def neighbour_loss_kernel(dtype: np.dtype[Any]) -> Callable[..., float]:
     search = (kinds.matrix, kinds.labels, integer, kinds.table)
     return compiled(
         _neighbour_loss,
-        *(number, *search, flag, number, number, kinds.block, kinds.indices, kinds.vector, kinds.matrix, kinds.vector),
+        *(number, *search, kinds.vector, flag, number, number, kinds.block, kinds.indices, kinds.vector, kinds.matrix, kinds.vector),
     )
 
 
@@ -37,6 +37,7 @@ def _neighbour_loss(
     labels: np.ndarray,
     ignore_index: int,
     table: ClassTable,
+    class_weights: np.ndarray,
     plain: bool,
     sharpness: float,
     gradient_scale: float,
@@ -46,11 +47,12 @@ def _neighbour_loss(
     pixel_gradient: np.ndarray,
     class_gradient: np.ndarray,
 ) -> float:
-    """Sum of the losses of a tile's valid pixels.
+    """Weighted sum of the losses of a tile's valid pixels.
 
     Args:
         pixels: (D, n).
         labels: (n,) int64, in [0, C) or `ignore_index`.
+        class_weights: (C,), a pixel counts with the weight of its target; or (0,), all count as 1.
         plain: the distance is Euclidean; else its square.
         gradient_scale: the gradients are multiplied by it; with 0 none is made.
         block: with K slots.
@@ -77,7 +79,8 @@ def _neighbour_loss(
             if not direct:
                 num_doubtful = set_doubtful_aside(block, num_neighbours, places, num_doubtful)
             _measure(block, table, labels, num_neighbours, direct, weights)
-            loss += _softmax(block, num_neighbours, plain, sharpness, gradient_scale, weights)
+            of_all = _softmax(block, num_neighbours, plain, sharpness, gradient_scale, weights)
+            loss += _apply(class_weights, block, labels, num_neighbours, weights) if class_weights.size > 0 else of_all
             if gradient_scale != 0:
                 _propagate(block, table, labels, num_neighbours, weights, pixel_gradient, class_gradient)
         num_pixels = num_doubtful
@@ -143,6 +146,21 @@ def _softmax(block: Block, num_neighbours: int, plain: bool, sharpness: float, g
         loss += highest[lane]
         product += excess[lane] + product * excess[lane]
     return loss + math.log1p(product)
+
+
+@njit
+def _apply(class_weights: np.ndarray, block: Block, labels: np.ndarray, num_neighbours: int, weights: np.ndarray) -> float:
+    """Multiply what `_softmax` made with the weight of each pixel's target; the weighted sum of the losses."""
+    size = block_size(block)
+    highest, excess = block.margin, block.runner_up  # as `_softmax` left them
+    loss = 0.0
+    for lane in range(size):
+        if block.place[lane] >= 0:
+            weight = class_weights[labels[block.place[lane]]]
+            loss += weight * (highest[lane] + math.log1p(excess[lane]))
+            for slot in range(num_neighbours + 1):
+                weights[slot * size + lane] *= weight
+    return loss
 
 
 @njit(forceinline=True)

@@ -25,11 +25,11 @@ LOG_2 = tl.constexpr(0.6931471805599453)
 @triton.jit
 def pixel_kernel(
     pixels, labels, blocks, class_high, class_low, value_high, value_low, vectors, columns, bias, thresholds,
-    losses, gradient, targets, other_sums, shares, peaks, half_high, half_low, share_high, share_low, copies,
+    class_weights, losses, gradient, targets, other_sums, shares, peaks, half_high, half_low, share_high, share_low, copies,
     num_pixels, num_classes, column_step, record_step, blocks_per_image, ignore_index,
     pixel_image, pixel_dim, pixel_pixel, label_image, label_pixel, gradient_image, gradient_dim, gradient_pixel,
     pixel_unit, logit_unit, sharpness, gradient_unit,
-    BOUNDED: tl.constexpr, PLAIN: tl.constexpr, SELECT: tl.constexpr, GRADIENT: tl.constexpr,
+    BOUNDED: tl.constexpr, PLAIN: tl.constexpr, SELECT: tl.constexpr, GRADIENT: tl.constexpr, WEIGHTED: tl.constexpr,
     DIM: tl.constexpr, DIM_PAD: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Loss and pixel gradient of a block of pixels, streaming the classes: attention whose values are the class embeddings.
@@ -41,10 +41,11 @@ def pixel_kernel(
         vectors, columns: (C, D) and (D, C) float32.
         bias: (C,) what a logit has besides product or distance; hugely negative for padding.
         thresholds: (R,) with SELECT only classes with a logit of at least this take part besides the target; infinity: as if ignored.
+        class_weights: (C,) float32, a pixel counts with the weight of its target. WEIGHTED only.
         losses: (blocks,) sum over the block's pixels, in nats.
         gradient: as the pixels, in float32, and zero where nothing is written.
-        targets, other_sums, shares, peaks: (R,) target or −1; Σ exp2(logit − peak) without the target; 1 / that sum with the target, or 0
-            for pixels that are left out; peak, where not BOUNDED.
+        targets, other_sums, shares, peaks: (R,) target or −1; Σ exp2(logit − peak) without the target; weight / that sum with the target,
+            or 0 for pixels that are left out; peak, where not BOUNDED.
         half_high, half_low, share_high, share_low: (R, D) float16 x·pixel_unit and bfloat16 x·share, in two parts. BOUNDED only.
         copies: (D, R) float32 x. Where not BOUNDED only.
         num_classes, column_step: multiple of BLOCK_C, and from one row of `columns` to the next.
@@ -126,9 +127,15 @@ def pixel_kernel(
     for step in tl.static_range(7):
         series = series * ratio * ratio + 1 / (13 - 2 * step)
     loss = tl.where(others < own_part, 2 * ratio * series, (peak + tl.log2(total) - own_logit) * LOG_2)
-    tl.store(losses + tl.program_id(0), tl.sum(tl.where(valid, loss, 0.0), 0))
+    loss = tl.where(valid, loss, 0.0)
+    if WEIGHTED:
+        weight = tl.load(class_weights + target, mask=valid, other=0.0)
+        loss *= weight
+    tl.store(losses + tl.program_id(0), tl.sum(loss, 0))
     if GRADIENT:
         share = tl.where(valid, 1 / total, 0.0)
+        if WEIGHTED:
+            share *= weight
         if BOUNDED:
             pull -= others[:, None] * own
         else:

@@ -16,7 +16,7 @@ from seg.losses_reference import reference_cross_entropy
 from seg.losses_triton import triton_loss
 from seg.neighbours import SEARCHES, computation_dtype, nearest_classes, pixels_per_chunk, require_neighbours
 from seg.neighbours_numba import numba_obstacle
-from seg.objective import Implementation, LossAndGradients, Objective
+from seg.objective import Implementation, LossAndGradients, Objective, total_weight
 from seg.one_pass import one_pass_loss
 from seg.triton_check import triton_agrees
 from shared.constants import IGNORE_INDEX
@@ -36,6 +36,7 @@ def neighbour_cross_entropy(
     temperature: float = 0.05,
     distance: str = "squared",
     scale: float = 20.0,
+    class_weights: torch.Tensor | None = None,
     ignore_index: int = IGNORE_INDEX,
     impl: str = "auto",
     search: str = "auto",
@@ -55,6 +56,7 @@ def neighbour_cross_entropy(
         temperature: > 0, for the squared distance.
         distance: "squared" or "plain".
         scale: > 0, for the plain distance.
+        class_weights: (C,) ≥ 0: the mean is weighted, each pixel with the weight of its target. None: all pixels count alike.
         ignore_index: label of the pixels that are left out, before the search.
         impl: "reference", "chunked" (plain torch), "numba" (CPU), "triton" (CUDA), or "auto", the fastest there is.
         search: backend of `seg.neighbours.nearest_classes`, for the implementations that do not search themselves.
@@ -76,6 +78,7 @@ def neighbour_cross_entropy(
         temperature=temperature,
         distance=distance,
         scale=scale,
+        class_weights=class_weights,
         ignore_index=ignore_index,
         impl=impl,
         search=search,
@@ -90,6 +93,7 @@ def exact_cross_entropy(
     temperature: float = 0.05,
     distance: str = "squared",
     scale: float = 20.0,
+    class_weights: torch.Tensor | None = None,
     ignore_index: int = IGNORE_INDEX,
     impl: str = "auto",
 ) -> torch.Tensor:
@@ -107,6 +111,7 @@ def exact_cross_entropy(
         temperature=temperature,
         distance=distance,
         scale=scale,
+        class_weights=class_weights,
         ignore_index=ignore_index,
         impl=impl,
         search="auto",
@@ -122,6 +127,7 @@ def _cross_entropy(
     temperature: float,
     distance: str,
     scale: float,
+    class_weights: torch.Tensor | None,
     ignore_index: int,
     impl: str,
     search: str,
@@ -132,13 +138,17 @@ def _cross_entropy(
     _check_positive("scale", scale)
     pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
     num_classes = len(class_embeddings)
-    num_valid = _count_valid(labels, num_classes, ignore_index)
-    if num_valid == 0:
+    if class_weights is not None:
+        class_weights = _on(pixels.device, class_weights, num_classes, computation_dtype(pixels, class_embeddings))
+    total = float(_count_valid(labels, num_classes, ignore_index))
+    if class_weights is not None:
+        total = _total_weight(labels, class_weights, ignore_index)
+    if total == 0:
         return _connected_zero(pixels, class_embeddings)
     if num_neighbours == num_classes:
         num_neighbours = None
     sharpness = 1 / temperature if distance == "squared" else scale
-    objective = Objective(num_neighbours, distance, sharpness, ignore_index, num_valid, search)
+    objective = Objective(num_neighbours, distance, sharpness, ignore_index, total, search, class_weights)
     if impl == "reference":
         return reference_cross_entropy(pixels, class_embeddings, labels, objective)
     implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
@@ -162,12 +172,15 @@ def _compute(
     return implementation(pixels, class_embeddings, labels, objective, wants_gradients)
 
 
-def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, *, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
+def class_cross_entropy(
+    logits: torch.Tensor, label_map: torch.Tensor, *, class_weights: torch.Tensor | None = None, ignore_index: int = IGNORE_INDEX
+) -> torch.Tensor:
     """Mean cross-entropy over all classes: the loss of the softmax baseline, which needs memory for pixels × classes.
 
     Args:
         logits: (N, C, H, W); half precision is computed in float32.
         label_map: (N, H, W) integer, ids in [0, C) or `ignore_index`.
+        class_weights: as in `neighbour_cross_entropy`.
 
     Returns:
         scalar ≥ 0. Zero, with zero gradients, where no pixel is valid.
@@ -175,9 +188,14 @@ def class_cross_entropy(logits: torch.Tensor, label_map: torch.Tensor, *, ignore
     Raises:
         InputError: a label outside [0, C).
     """
+    dtype = computation_dtype(logits)
+    if class_weights is not None:
+        class_weights = _on(logits.device, class_weights, logits.shape[1], dtype)
     if _count_valid(label_map, logits.shape[1], ignore_index) == 0:
         return _connected_zero(logits)
-    return F.cross_entropy(logits.to(computation_dtype(logits)), label_map.long(), ignore_index=ignore_index)
+    if class_weights is not None and _total_weight(label_map.flatten(1), class_weights, ignore_index) == 0:
+        return _connected_zero(logits)
+    return F.cross_entropy(logits.to(dtype), label_map.long(), class_weights, ignore_index=ignore_index)
 
 
 def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> torch.Tensor:
@@ -241,6 +259,18 @@ def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> i
             f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
         )
     return sum(counts)
+
+
+def _on(device: torch.device, class_weights: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
+    if class_weights.shape != (num_classes,):
+        raise ValueError(f"class weights {tuple(class_weights.shape)} do not belong to {num_classes} classes; expected ({num_classes},)")
+    return class_weights.detach().to(device, dtype).contiguous()
+
+
+def _total_weight(labels: torch.Tensor, class_weights: torch.Tensor, ignore_index: int) -> float:
+    """Sum of the weights of labels (N, S), in chunks."""
+    chunks = chunks_of(labels, pixels_per_chunk(1, labels.device))
+    return float(sum(total_weight(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks))
 
 
 def _connected_zero(*tensors: torch.Tensor) -> torch.Tensor:

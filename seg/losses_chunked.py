@@ -26,7 +26,7 @@ def chunked_loss(
         sums = sum_over_pixels(
             lambda _: _Sums(classes, num_neighbours, objective, wants_gradients), pixels, labels, objective.ignore_index, size, gradient
         )
-    loss = (sums.loss / objective.num_valid).to(dtype)
+    loss = (sums.loss / objective.total_weight).to(dtype)
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, sums.classes))
 
 
@@ -52,10 +52,11 @@ class _Sums:
         gaps[1:].masked_fill_(counted_twice, -torch.inf)
         # loss = log(1 + Σ exp gap) over the others. The target's 1 stays out of the sum, and its p − 1 is minus the sum of the other p:
         # late in training both are far below the rounding error of 1.
-        self.loss += F.softplus(gaps[1:].logsumexp(0), threshold=40).sum(dtype=torch.float64)
+        weights = self._objective.weights_of(targets)
+        self.loss += F.softplus(gaps[1:].logsumexp(0), threshold=40).mul_(weights).sum(dtype=torch.float64)
         if not self._wants_gradients:
             return None
-        slopes = gaps.softmax(0).mul_(-self._objective.sharpness / self._objective.num_valid)  # ∂loss/∂distance
+        slopes = gaps.softmax(0).mul_(weights * (-self._objective.sharpness / self._objective.total_weight))  # ∂loss/∂distance
         slopes[0] = -slopes[1:].sum(0)
         # ∂distance/∂offset = stretch · offset; the plain distance has no gradient at zero and is given zero
         slopes.mul_(2 if is_squared else distances.reciprocal().masked_fill_(distances == 0, 0))

@@ -4,6 +4,7 @@ Shapes: N images, S pixels of an image, C classes, D embedding size, E = D padde
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ def numba_loss(
     kernel = neighbour_loss_kernel(table.rows.dtype)
     pixel_gradient = torch.zeros_like(pixels, dtype=dtype) if wants_gradients else None
     nothing = np.empty((0, 0), table.rows.dtype)
+    class_weights = _flat_weights(objective, table.rows.dtype)
 
     def work(chunks: Sequence[Chunk]) -> tuple[float, np.ndarray]:
         block, places = new_block(table, num_neighbours), np.empty(TILE_PIXELS, np.int64)
@@ -50,9 +52,10 @@ def numba_loss(
                 labels[image, start:stop].long().numpy(),
                 objective.ignore_index,
                 table,
+                class_weights,
                 objective.distance == "plain",
                 objective.sharpness,
-                1 / objective.num_valid if wants_gradients else 0.0,
+                1 / objective.total_weight if wants_gradients else 0.0,
                 block,
                 places,
                 weights,
@@ -69,7 +72,7 @@ def numba_loss(
         loss += more_loss
         class_gradient += more_gradient
     # a class that is not a number is nobody's neighbour; the loss has to tell all the same
-    mean = classes.new_tensor(loss / objective.num_valid + 0 * table.reach)
+    mean = classes.new_tensor(loss / objective.total_weight + 0 * table.reach)
     if pixel_gradient is None:
         return LossAndGradients(mean)
     rows = class_gradient.reshape(-1, table.padded_dim)[: len(classes), : classes.shape[1]]
@@ -85,22 +88,23 @@ def _exact_loss(
     scores = SquaredScores(class_embeddings.detach().to(dtype), objective.sharpness)
     gradient = torch.empty_like(pixels, dtype=dtype) if wants_gradients else None
     sums = sum_over_pixels(
-        lambda most: _ExactSums(scores, most, LN2 / objective.num_valid if wants_gradients else 0.0),
+        lambda most: _ExactSums(scores, objective, most, LN2 / objective.total_weight if wants_gradients else 0.0),
         *(pixels, labels, objective.ignore_index, TILE_PIXELS, gradient),
     )
-    loss = (sums.loss / objective.num_valid).to(dtype)
+    loss = (sums.loss / objective.total_weight).to(dtype)
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, scores.class_gradient(sums.classes)))
 
 
 class _ExactSums:
     """Loss and sums for the class gradient of some pixels, see `seg.chunks.PixelSums`."""
 
-    def __init__(self, scores: SquaredScores, most_pixels: int, gradient_scale: float) -> None:
+    def __init__(self, scores: SquaredScores, objective: Objective, most_pixels: int, gradient_scale: float) -> None:
         from seg.kernels_numba_exact import exact_loss_kernel, new_pixels, pixels_of_a_block, score_table
 
         dim = len(scores.origin)
         self._scores, self._gradient_scale = scores, gradient_scale
         self._table = score_table(scores.table[:, :dim].numpy(), scores.table[:, dim].numpy())
+        self._class_weights = _flat_weights(objective, self._table.rows.dtype)
         self._kernel = exact_loss_kernel(self._table.rows.dtype)
         self._block, self._block_size = new_pixels(self._table), pixels_of_a_block(self._table.rows.dtype)
         self._pixel_memory = scores.table.new_empty(dim * (most_pixels + self._block_size))
@@ -120,10 +124,16 @@ class _ExactSums:
         loaded[:, count:] = 0
         targets = F.pad(targets, (0, padded - count), value=-1)
         self.loss += self._kernel(
-            *(loaded.view(-1).numpy(), targets.numpy(), self._table, self._gradient_scale, self._block),
+            *(loaded.view(-1).numpy(), targets.numpy(), self._table, self._class_weights, self._gradient_scale, self._block),
             *(gradient.view(-1).numpy(), self._tile_sums),
         )
         if self._tile_sums is not self._class_memory:
             self._class_memory += self._tile_sums
             self._tile_sums.fill(0)
         return gradient[:, :count] if self._gradient_scale else None
+
+
+def _flat_weights(objective: Objective, dtype: np.dtype[Any]) -> np.ndarray:
+    """(C,), or nothing where all pixels count alike."""
+    weights = objective.class_weights
+    return np.empty(0, dtype) if weights is None else weights.numpy().astype(dtype, copy=False)

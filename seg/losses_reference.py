@@ -13,7 +13,9 @@ from seg.objective import Objective
 def reference_cross_entropy(
     pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective
 ) -> torch.Tensor:
-    """Mean of −log p(target) over the valid pixels (ESSNet, Eq. 6). Memory: several times V·(K+1)·D numbers, or V·C·D over all classes.
+    """Weighted mean of −log p(target) over the valid pixels (ESSNet, Eq. 6).
+
+    Memory: several times V·(K+1)·D numbers, or V·C·D over all classes.
 
     Args:
         pixels: (N, D, S).
@@ -38,4 +40,5 @@ def reference_cross_entropy(
     distances = residuals.square().sum(-1) if squared else torch.linalg.vector_norm(residuals, dim=-1)
     counted_twice = F.pad(neighbours == targets[:, None], (1, 0))
     logits = (-objective.sharpness * distances).masked_fill(counted_twice, -torch.inf)
-    return F.cross_entropy(logits, torch.zeros_like(targets))
+    losses = F.cross_entropy(logits, torch.zeros_like(targets), reduction="none")
+    return (losses * objective.weights_of(targets)).sum() / objective.total_weight

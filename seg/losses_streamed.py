@@ -29,11 +29,11 @@ def streamed_loss(
     gradient = torch.empty_like(pixels, dtype=dtype) if wants_gradients else None
 
     def new_sums(most_pixels: int) -> _Sums:
-        return _Sums(scores, objective.num_valid, min(tile_pixels, aligned(most_pixels)), tile_classes, wants_gradients)
+        return _Sums(scores, objective, min(tile_pixels, aligned(most_pixels)), tile_classes, wants_gradients)
 
     with full_precision_matmul(device.type):
         sums = sum_over_pixels(new_sums, pixels, labels, objective.ignore_index, chunk_pixels, gradient)
-    loss = (sums.loss / objective.num_valid).to(dtype)
+    loss = (sums.loss / objective.total_weight).to(dtype)
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, scores.class_gradient(sums.classes)))
 
 
@@ -58,11 +58,11 @@ class _Sums:
     the ends of the number range, m is the largest score of the pixel.
     """
 
-    def __init__(self, scores: Scores, num_valid: int, tile_pixels: int, tile_classes: int, wants_gradients: bool) -> None:
+    def __init__(self, scores: Scores, objective: Objective, tile_pixels: int, tile_classes: int, wants_gradients: bool) -> None:
         table = scores.table
         self.loss = table.new_zeros((), dtype=torch.float64)
         self.classes = torch.zeros_like(table) if wants_gradients else table.new_zeros(())
-        self._scores, self._num_valid, self._wants_gradients, self._width = scores, num_valid, wants_gradients, tile_pixels
+        self._scores, self._objective, self._wants_gradients, self._width = scores, objective, wants_gradients, tile_pixels
         self._tiles = [slice(start, min(start + tile_classes, len(table))) for start in range(0, len(table), tile_classes)]
         self._tile_memory = table.new_empty(min(tile_classes, len(table)) * tile_pixels)
         self._columns = torch.arange(tile_pixels, device=table.device)
@@ -78,26 +78,26 @@ class _Sums:
         targets = F.pad(targets, (0, num_tiles * width - count)).view(num_tiles, width)
         found = None if self._shifted or len(self._tiles) > 1 else self._add_at_once(loaded, targets, count)
         if found is None:
-            found = torch.stack([self._add_tile(*tile) for tile in zip(loaded, targets, self._valid(targets, count))])
+            found = torch.stack([self._add_tile(*tile) for tile in zip(loaded, targets, self._weights(targets, count))])
         return found.movedim(0, 1).flatten(1)[:dim, :count] if self._wants_gradients else None
 
-    def _valid(self, targets: torch.Tensor, count: int) -> torch.Tensor:
-        """(tiles, v) 1, or 0 for what fills up the last tile."""
-        valid = torch.zeros_like(targets, dtype=self._tile_memory.dtype)
-        valid.view(-1)[:count] = 1
-        return valid
+    def _weights(self, targets: torch.Tensor, count: int) -> torch.Tensor:
+        """(tiles, v), 0 for what fills up the last tile."""
+        weights = torch.zeros_like(targets, dtype=self._tile_memory.dtype)
+        weights.view(-1)[:count] = self._objective.weights_of(targets.view(-1)[:count])
+        return weights
 
     def _add_at_once(self, loaded: torch.Tensor, targets: torch.Tensor, count: int) -> torch.Tensor | None:
         """With all classes in a tile and without a shift; the gradient (tiles, E, v). None, and nothing added, where one is needed."""
         own, sums = loaded.new_empty(2, *targets.shape).unbind()
         positions = torch.add(self._columns[: targets.shape[1]], targets, alpha=targets.shape[1])
         gradient = torch.zeros_like(loaded) if self._wants_gradients else loaded
-        valid = self._valid(targets, count)
+        weights = self._weights(targets, count)
         classes = torch.zeros_like(self.classes)
         (rows,) = self._tiles
         tile = self._tile(rows, targets.shape[1])
         flat = tile.view(-1)
-        for x, place, z, total, weight, pull in zip(loaded, positions, own, sums, valid, gradient):
+        for x, place, z, total, weight, pull in zip(loaded, positions, own, sums, weights, gradient):
             self._scores.compute(rows, x, tile)
             torch.index_select(flat, 0, place, out=z)
             flat.index_fill_(0, place, -torch.inf)
@@ -111,22 +111,23 @@ class _Sums:
         if not (_within(sums, SAFE_RANGE) and _within(own, SAFE_RANGE)):
             self._shifted = True
             return None
-        self.loss += sums.div_(own).log1p_().view(-1)[:count].sum(dtype=torch.float64)
+        self.loss += sums.div_(own).log1p_().mul_(weights).view(-1)[:count].sum(dtype=torch.float64)
         if self._wants_gradients:
-            self.classes.add_(classes, alpha=LN2 / self._num_valid)
-        return gradient.mul_(LN2 / self._num_valid)
+            self.classes.add_(classes, alpha=LN2 / self._objective.total_weight)
+        return gradient.mul_(LN2 / self._objective.total_weight)
 
-    def _add_tile(self, loaded: torch.Tensor, targets: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    def _add_tile(self, loaded: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Add pixels (E, v); their gradient (E, v)."""
         sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         if not self._shifted and not _within(sums, SAFE_RANGE):
             self._shifted = True
             sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         gaps = sums.log2().add_(peaks).sub_(target_scores).mul_(LN2)
-        self.loss += F.softplus(gaps, threshold=40).mul_(valid).sum(dtype=torch.float64)
+        self.loss += F.softplus(gaps, threshold=40).mul_(weights).sum(dtype=torch.float64)
         if not self._wants_gradients:
             return loaded
-        factors = gaps.sigmoid_().div_(sums).mul_(valid).mul_(LN2 / self._num_valid)  # 2^(z − m) times this is p / num_valid
+        # 2^(z − m) times the factors is weight · p / total weight
+        factors = gaps.sigmoid_().div_(sums).mul_(weights).mul_(LN2 / self._objective.total_weight)
         return self._gradient(loaded, targets, sums, peaks, factors)
 
     def _sum_exponentials(self, pixels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

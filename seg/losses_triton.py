@@ -140,7 +140,7 @@ class _Evaluation:
             loss += self._visit_pixels(blocks, limits, records)
             if self.wants_gradients:
                 self._visit_classes(len(blocks) * self.block_p, limits, records, pulls, weights)
-        loss /= self.objective.num_valid
+        loss /= self.objective.total_weight
         sums = pulls.sum(0).sub_(self.padded * weights.sum(0)[:, None])
         self.class_gradient = sums[: self.num_classes, : self.vectors.shape[1]] * self._gradient_unit
         ties = (thresholds == torch.inf).nonzero().squeeze(1)
@@ -155,7 +155,7 @@ class _Evaluation:
 
     @cached_property
     def _gradient_unit(self) -> float:
-        return self.objective.sharpness * (1 if self.plain else 2) / self.objective.num_valid
+        return self.objective.sharpness * (1 if self.plain else 2) / self.objective.total_weight
 
     @cached_property
     def _values(self) -> Arguments:
@@ -193,10 +193,11 @@ class _Evaluation:
         if self.objective.num_neighbours is not None:
             count = self.objective.num_neighbours
             threshold_kernel[(len(blocks),)](**common, **self.margins, num_neighbours=count, SLOTS=next_power(count))
-        losses = self.vectors.new_empty(len(blocks))
+        losses, weights = self.vectors.new_empty(len(blocks)), self.objective.class_weights
         strides = dict(zip(("gradient_image", "gradient_dim", "gradient_pixel"), self.gradient.stride()))
         pixel_kernel[(len(blocks),)](
             **common, **self._values, **records, **strides, losses=losses, gradient=self.gradient, gradient_unit=self._gradient_unit,
+            class_weights=self.vectors if weights is None else weights, WEIGHTED=weights is not None,
             SELECT=self.select, GRADIENT=self.wants_gradients,
         )  # fmt: skip
         return losses.sum(dtype=torch.float64)

@@ -12,23 +12,29 @@ import torch
 
 @dataclass(frozen=True)
 class Objective:
-    """Mean over the valid pixels of −log softmax(logits)[target]; logit = −sharpness · distance.
+    """Weighted mean over the valid pixels of −log softmax(logits)[target]; logit = −sharpness · distance.
 
     Attributes:
         num_neighbours: K, the softmax runs over the K classes nearest to the pixel and its target (ESSNet, Eq. 6). None: over all classes.
         distance: "squared" or "plain" Euclidean.
         sharpness: > 0.
         ignore_index: label of the pixels that are left out.
-        num_valid: pixels that are not left out, ≥ 1.
+        total_weight: of the pixels that are not left out, > 0; without class weights their number.
         search: backend of `seg.neighbours.nearest_classes`, where an implementation uses it.
+        class_weights: (C,) ≥ 0, a pixel counts with the weight of its target; in the dtype and on the device that is computed in. None: 1.
     """
 
     num_neighbours: int | None
     distance: str
     sharpness: float
     ignore_index: int
-    num_valid: int
+    total_weight: float
     search: str = "auto"
+    class_weights: torch.Tensor | None = None
+
+    def weights_of(self, targets: torch.Tensor) -> torch.Tensor | float:
+        """Weights of pixels with these targets (…,), valid ones."""
+        return 1.0 if self.class_weights is None else self.class_weights[targets]
 
 
 class LossAndGradients(NamedTuple):
@@ -48,3 +54,9 @@ What it gives: loss and gradients in `computation_dtype(pixels, class_embeddings
 of the pixels, and zeros where they are ignored, whatever those pixels hold (infinities and not-a-numbers too). The inputs stay as they
 are. Beyond that it keeps memory for a constant number of pixel chunks, whatever N, S, C and K are.
 """
+
+
+def total_weight(labels: torch.Tensor, class_weights: torch.Tensor | None, ignore_index: int) -> torch.Tensor:
+    """Scalar: the sum of `class_weights` (C,) over the labels (…) that are not ignored, in float64; or their number."""
+    valid = labels != ignore_index
+    return valid.sum() if class_weights is None else class_weights[labels[valid]].sum(dtype=torch.float64)

@@ -13,8 +13,10 @@ from accelerate import Accelerator
 
 from seg.bands import loss_in_bands
 from seg.checkpoints import describe, export, load_segmenter, segmenter_from
-from seg.config import FREE_ON_RESUME, SegConfig
+from seg.class_weights import read_class_weights, weights_by_frequency
+from seg.config import FREE_ON_RESUME, FREQUENCY_RULES, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
+from seg.hard_pixels import keep_hardest, losses_of_pixels
 from seg.inputs import eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.memory import memory_plan
@@ -34,19 +36,24 @@ from shared.training import RunningMeans, begin_or_continue, choose_device, prog
 STATISTICS_FILE = "statistics_train.safetensors"
 
 
-def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegConfig) -> dict[str, torch.Tensor]:
+def losses_of(
+    model: Segmenter, output: torch.Tensor, batch: Batch, config: SegConfig, class_weights: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
     """The terms of the loss, scalars that are already weighted.
 
     Args:
         output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores; not upsampled if there are `loss.band_rows`.
+        class_weights: (C,), see `neighbour_cross_entropy`.
     """
-    loss, cross_entropy = config.loss, classification_loss(config)
+    loss, cross_entropy, label_map = config.loss, classification_loss(config, class_weights), batch.label_maps
     classes = (model.class_embeddings,) if isinstance(model, EmbeddingSegmenter) else ()
+    if loss.hardest is not None:
+        label_map = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss), loss.hardest)
     if loss.band_rows is None:
-        classification = cross_entropy(output, *classes, batch.label_maps)
+        classification = cross_entropy(output, *classes, label_map)
     else:
         classification = loss_in_bands(
-            cross_entropy, output, *classes, label_map=batch.label_maps, rows=loss.band_rows, finish=model.finish
+            cross_entropy, output, *classes, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
     terms = {"loss/cross_entropy": classification}
     if classes:
@@ -54,15 +61,15 @@ def losses_of(model: Segmenter, output: torch.Tensor, batch: Batch, config: SegC
     return terms
 
 
-def classification_loss(config: SegConfig) -> Callable[..., torch.Tensor]:
-    """(output of the network, class embeddings if it has them, label maps) → mean cross-entropy over the valid pixels."""
+def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -> Callable[..., torch.Tensor]:
+    """(output of the network, class embeddings if it has them, label maps) → (weighted) mean cross-entropy over the valid pixels."""
     if config.head == "softmax":
-        return class_cross_entropy
+        return partial(class_cross_entropy, class_weights=class_weights)
     loss = config.loss
     choices: dict[str, Any] = {"temperature": loss.temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
     if loss.candidates == "all":
-        return partial(exact_cross_entropy, **choices)
-    return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, **choices)
+        return partial(exact_cross_entropy, class_weights=class_weights, **choices)
+    return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
 
 
 def train(config: SegConfig) -> None:
@@ -75,6 +82,8 @@ def train(config: SegConfig) -> None:
     spec = train_set.spec
     config.require_classes(spec.num_classes)
     statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)
+    rule = config.loss.class_weights
+    class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
     val_loader = build_eval_loader(val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0)
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
@@ -96,6 +105,8 @@ def train(config: SegConfig) -> None:
     if statistics is None and config.needs_statistics:
         with accelerator.main_process_first():
             statistics = count_once(train_set, run.path / STATISTICS_FILE, config.data.num_workers)
+    if statistics is not None and rule in FREQUENCY_RULES:
+        class_weights = weights_by_frequency(rule, statistics).to(device)
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
     batches = iter(
@@ -121,7 +132,8 @@ def train(config: SegConfig) -> None:
             batch = next(batches).to(device)
             with accelerator.accumulate(network):
                 # the output gets no name here, so that it is gone before the backward pass, where memory peaks
-                losses = losses_of(model, network(batch.images, upsample=config.loss.band_rows is None), batch, config)
+                full = config.loss.band_rows is None
+                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights)
                 require_finite(losses, step)
                 accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
                 if accelerator.sync_gradients and settings.clip_norm is not None:

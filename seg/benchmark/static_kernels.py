@@ -16,7 +16,7 @@ from shared.benchmark.compiled import compile_for_sm90
 
 NUM_CLASSES = 1284  # for the choice of tiles: more change nothing
 _POINTERS = {
-    "float32": "vectors columns bias thresholds losses gradient other_sums shares peaks copies pulls weights_out",
+    "float32": "vectors columns bias thresholds class_weights losses gradient other_sums shares peaks copies pulls weights_out",
     "float16": "class_high class_low half_high half_low",
     "bfloat16": "value_high value_low share_high share_low",
 }
@@ -83,7 +83,9 @@ def kernel_cases(dims: Iterable[int] = (12, 64), dtypes: Iterable[str] = ("float
             logits, kind = {"BOUNDED": bounded, "PLAIN": not bounded}, "" if bounded else ", by differences"
             for select in (False, True):
                 which, variant = ("neighbours" if select else "exact") + kind, logits | {"SELECT": select}
-                cases.append(KernelCase(f"pixels, {which}", pixel_kernel, pixel, dim, dtype, variant | {"GRADIENT": True}))
+                cases.append(
+                    KernelCase(f"pixels, {which}", pixel_kernel, pixel, dim, dtype, variant | {"GRADIENT": True, "WEIGHTED": False})
+                )
                 if dtype == "float32":  # records do not depend on the dtype
                     cases.append(KernelCase(f"classes, {which}", class_kernel, classes, dim, dtype, variant))
             cases.append(KernelCase(f"threshold{kind}", threshold_kernel, pixel, dim, dtype, logits | {"SLOTS": 8}))

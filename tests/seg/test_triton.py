@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,19 @@ def test_equals_the_reference(
 ) -> None:
     pixels, classes, labels = problem(num_classes, dim, unit=unit)
     assert_equals_the_reference(pixels, classes, labels, objective_of(labels, num_neighbours, distance, temperature))
+
+
+@of_kernels
+@pytest.mark.parametrize("num_neighbours", [None, 4])
+@pytest.mark.parametrize("distance", ["squared", "plain"])
+def test_class_weights(num_neighbours: int | None, distance: str) -> None:
+    """Some classes weigh nothing, some a hundred times as much as others."""
+    pixels, classes, labels = problem(20, 12)
+    weights = torch.logspace(-1, 1, 20, device=DEVICE)
+    weights[::5] = 0
+    total = float(weights[labels[labels >= 0]].sum())
+    objective = replace(objective_of(labels, num_neighbours, distance), class_weights=weights, total_weight=total)
+    assert_equals_the_reference(pixels, classes, labels, objective)
 
 
 @of_kernels
