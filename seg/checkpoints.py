@@ -10,6 +10,7 @@ import torch
 from seg.config import ModelConfig, SegConfig
 from seg.evaluation import Segmenter
 from seg.model import EmbeddingSegmenter, build_segmenter
+from shared.backbone import Backbone
 from shared.checkpoint import load_module, read_checkpoint
 from shared.config import to_dict
 from shared.data.spec import DatasetSpec
@@ -61,7 +62,7 @@ def load_segmenter(run: RunDirectory, which: str, device: torch.device) -> Train
 
 
 def export(trained: TrainedSegmenter, folder: Path, about: dict[str, Any]) -> list[Path]:
-    """Write the encoder, and for the embedding head the class embeddings, into `folder`.
+    """Write the encoder (not those of segmentation_models_pytorch), and for the embedding head the class embeddings, into `folder`.
 
     Args:
         about: where they come from (run, step, mIoU), stored in the files.
@@ -70,14 +71,16 @@ def export(trained: TrainedSegmenter, folder: Path, about: dict[str, Any]) -> li
         The files written.
     """
     model, spec = trained.model, trained.spec
-    written = [folder / ENCODER_FILE]
+    written = []
     settings = trained.meta["config"]["model"]
     origin = {"dataset": spec.name, "head": trained.meta["config"]["head"]}
-    encoder = {key: settings[key] for key in ("backbone", "output_stride")}
-    save_encoder(written[0], model.network.backbone, about | encoder | origin)
+    if isinstance(model.network.backbone, Backbone):
+        written.append(folder / ENCODER_FILE)
+        encoder = {key: settings[key] for key in ("backbone", "output_stride")}
+        save_encoder(written[-1], model.network.backbone, about | encoder | origin)
     if isinstance(model, EmbeddingSegmenter):
         written.append(folder / EMBEDDINGS_FILE)
         raw = model.raw_class_embeddings.detach().float().cpu()
         vectors = model.class_embeddings.detach().float().cpu()
-        ClassEmbeddings(vectors, raw, spec.class_names, spec.name, about).save(written[1])
+        ClassEmbeddings(vectors, raw, spec.class_names, spec.name, about).save(written[-1])
     return written

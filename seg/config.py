@@ -15,8 +15,10 @@ FREQUENCY_RULES = ("median_frequency", "inverse_sqrt")
 class ModelConfig:
     """The segmentation network."""
 
-    backbone: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "tiny"
-    """Encoder; tiny is made for CPUs, the others are torchvision's."""
+    backbone: str = "tiny"
+    """Encoder of DeepLabV3+: tiny (made for CPUs), or torchvision's mobilenet_v2, resnet50, resnet101. Or
+    smp/<architecture>/<encoder>, such as smp/segformer/mit_b0: any network of segmentation_models_pytorch, without output_stride, width
+    and norm."""
     pretrained: bool = False
     """Start the encoder from ImageNet weights: from --model.weights_path, the torch cache, or by download."""
     weights_path: str | None = None

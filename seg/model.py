@@ -11,45 +11,31 @@ from torch import nn
 from seg.bands import predict_in_bands
 from seg.deeplab import DeepLabV3Plus, resize
 from seg.neighbours import best_classes
-from shared.backbone import Backbone, build_backbone
+from seg.smp_network import PREFIX, SmpNetwork
+from shared.backbone import build_backbone
 from shared.errors import InputError
+
+Network = DeepLabV3Plus | SmpNetwork
 
 
 class EmbeddingSegmenter(nn.Module):
-    """DeepLabV3+ whose output is a unit vector per pixel, beside a learned unit vector per class (ESSNet, section 3).
+    """A network whose output is a unit vector per pixel, beside a learned unit vector per class (ESSNet, section 3).
 
     Args:
-        backbone: the encoder.
+        network: with D output channels.
         num_classes: C.
         embedding_dim: D.
         normalise: "after_upsampling" (the paper: the full-resolution output is normalised) or "before_upsampling" (the released code:
             at stride 4, so that interpolated vectors are shorter than 1).
-        **head: width, rates, norm and dropout of `DeepLabV3Plus`.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        num_classes: int,
-        embedding_dim: int,
-        *,
-        normalise: str = "after_upsampling",
-        width: int = 256,
-        rates: tuple[int, ...] = (6, 12, 18),
-        norm: str = "batch",
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, network: Network, num_classes: int, embedding_dim: int, *, normalise: str = "after_upsampling") -> None:
         super().__init__()
         if normalise not in ("after_upsampling", "before_upsampling"):
             raise InputError(f"unknown normalisation order {normalise!r}; choose after_upsampling or before_upsampling")
         self.normalise = normalise
-        self.network = DeepLabV3Plus(backbone, embedding_dim, width=width, rates=rates, norm=norm, dropout=dropout)
+        self.network = network
         self.raw_class_embeddings = nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
-
-    @property
-    def backbone(self) -> Backbone:
-        """The encoder."""
-        return self.network.backbone
 
     @property
     def class_embeddings(self) -> torch.Tensor:
@@ -90,31 +76,15 @@ class EmbeddingSegmenter(nn.Module):
 
 
 class SoftmaxSegmenter(nn.Module):
-    """The baseline: the same network with one output channel per class.
+    """The baseline: a network with one output channel per class.
 
     Args:
-        backbone: the encoder.
-        num_classes: C.
-        others: as in `DeepLabV3Plus`.
+        network: with C output channels.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        num_classes: int,
-        *,
-        width: int = 256,
-        rates: tuple[int, ...] = (6, 12, 18),
-        norm: str = "batch",
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = DeepLabV3Plus(backbone, num_classes, width=width, rates=rates, norm=norm, dropout=dropout)
-
-    @property
-    def backbone(self) -> Backbone:
-        """The encoder."""
-        return self.network.backbone
+        self.network = network
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W), any H and W → logits (N, C, H, W); without `upsample`, those at stride 4."""
@@ -166,7 +136,8 @@ def build_segmenter(
 
     Args:
         head: "embedding" or "softmax".
-        backbone, output_stride, pretrained, weights_path, norm: as in `shared.backbone.build_backbone`.
+        backbone: a name that `shared.backbone.build_backbone` knows, or smp/<architecture>/<encoder>, which replaces DeepLabV3+ as well.
+        output_stride, pretrained, weights_path, norm: as in `build_backbone`.
         num_classes: C ≥ 1.
         embedding_dim: D ≥ 1; the embedding head only.
         width, dropout: as in `DeepLabV3Plus`; without a width, 256 (64 for "tiny").
@@ -177,13 +148,20 @@ def build_segmenter(
     """
     if head not in ("embedding", "softmax"):
         raise InputError(f"unknown head {head!r}; choose embedding or softmax")
-    default_width, rates = _HEADS.get(backbone, _PAPER_HEAD)
-    encoder = build_backbone(backbone, output_stride=output_stride, pretrained=pretrained, weights_path=weights_path, norm=norm)
+    channels = num_classes if head == "softmax" else embedding_dim
+    if backbone.startswith(PREFIX):
+        if norm != "batch" or width is not None:
+            raise InputError(
+                f"model.backbone {backbone} has the norm and the width of its library; leave model.norm batch and model.width null"
+            )
+        network: Network = SmpNetwork(backbone, channels, pretrained=pretrained, weights_path=weights_path)
+    else:
+        default_width, rates = _HEADS.get(backbone, _PAPER_HEAD)
+        encoder = build_backbone(backbone, output_stride=output_stride, pretrained=pretrained, weights_path=weights_path, norm=norm)
+        network = DeepLabV3Plus(encoder, channels, width=width or default_width, rates=rates, norm=norm, dropout=dropout)
     if head == "softmax":
-        return SoftmaxSegmenter(encoder, num_classes, width=width or default_width, rates=rates, norm=norm, dropout=dropout)
-    return EmbeddingSegmenter(
-        encoder, num_classes, embedding_dim, normalise=normalise, width=width or default_width, rates=rates, norm=norm, dropout=dropout
-    )
+        return SoftmaxSegmenter(network)
+    return EmbeddingSegmenter(network, num_classes, embedding_dim, normalise=normalise)
 
 
 def unit_norm(x: torch.Tensor, dim: int) -> torch.Tensor:

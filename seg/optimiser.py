@@ -33,7 +33,13 @@ def build_optimiser(
         weight_decay: ≥ 0.
     """
     groups = [
-        {"name": "backbone", "params": list(model.backbone.parameters()), "lr": backbone_factor * lr, "momentum": momentum, "power": power},
+        {
+            "name": "backbone",
+            "params": list(model.network.backbone.parameters()),
+            "lr": backbone_factor * lr,
+            "momentum": momentum,
+            "power": power,
+        },
         {"name": "head", "params": model.network.head_parameters(), "lr": lr, "momentum": momentum, "power": power},
     ]
     if isinstance(model, EmbeddingSegmenter):

@@ -69,7 +69,7 @@ def build_backbone(
         InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
     """
     if name not in _BUILDERS:
-        raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(_BUILDERS)}")
+        raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(_BUILDERS)}, or smp/<architecture>/<encoder>")
     if output_stride not in (8, 16):
         raise InputError(f"output stride {output_stride} is not supported; choose 8 or 16")
 

@@ -107,7 +107,7 @@ def test_pyramid_rates_follow_the_output_stride(output_stride: int, rates: list[
 
 def test_head_and_backbone_share_out_the_parameters() -> None:
     model = embedding_segmenter()
-    counted = len(model.network.head_parameters()) + len(list(model.backbone.parameters())) + 1
+    counted = len(model.network.head_parameters()) + len(list(model.network.backbone.parameters())) + 1
     assert counted == len(list(model.parameters()))
 
 

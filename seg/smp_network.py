@@ -1,0 +1,90 @@
+"""Any architecture and encoder of segmentation_models_pytorch in the place of DeepLabV3+, for both heads.
+
+Shapes: N images of H×W.
+"""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from shared.errors import InputError
+
+PREFIX = "smp/"
+EXPECTED = "smp/<architecture>/<encoder>, such as smp/segformer/mit_b0 or smp/upernet/resnet50"
+
+
+class SmpNetwork(nn.Module):
+    """Encoder and decoder of an architecture, and a 1×1 convolution in the place of its own head.
+
+    Images are padded with zeros below and to the right to a multiple of the encoder's stride, and the features are cut to match.
+
+    Args:
+        name: smp/<architecture>/<encoder>.
+        out_channels: C for a softmax, D for pixel embeddings.
+        pretrained: start the encoder from the library's ImageNet weights: from the Hugging Face cache, or downloaded to it.
+        weights_path: start the encoder from this .pth state dict instead.
+
+    Raises:
+        InputError: the library is not installed, a name it does not know, or weights that are missing or do not fit.
+    """
+
+    def __init__(
+        self, name: str, out_channels: int, *, pretrained: bool = False, weights_path: str | os.PathLike[str] | None = None
+    ) -> None:
+        super().__init__()
+        model = _create(name, pretrained and weights_path is None)
+        self.backbone, self.decoder = model.encoder, model.decoder
+        if weights_path is not None:
+            _load(self.backbone, name, Path(weights_path))
+        self.project = nn.Conv2d(model.segmentation_head[0].in_channels, out_channels, 1)
+        self.multiple = int(self.backbone.output_stride)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """ImageNet-normalised images (N, 3, H, W), any H and W → (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), s the stride of the decoder."""
+        height, width = images.shape[2:]
+        padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        features = self.decoder(self.backbone(padded))
+        stride = padded.shape[2] // features.shape[2]
+        return self.project(features[:, :, : -(-height // stride), : -(-width // stride)])
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters outside the encoder."""
+        return [*self.decoder.parameters(), *self.project.parameters()]
+
+
+def _create(name: str, pretrained: bool) -> nn.Module:
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise InputError(f"model.backbone {name} needs segmentation_models_pytorch: pip install 'essnet-spade[models]'") from error
+    _, _, rest = name.partition("/")
+    architecture, _, encoder = rest.partition("/")
+    known = smp.MODEL_ARCHITECTURES_MAPPING
+    if architecture.lower() not in known or not encoder:
+        raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}; the architectures are {', '.join(sorted(known))}")
+    try:
+        model: nn.Module = smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
+    except (KeyError, ValueError, TypeError) as error:
+        reason = str(error.args[0] if error.args else error)
+        raise InputError(f"model.backbone {name!r} is refused by segmentation_models_pytorch: {reason[:300]}") from error
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights_path to a "
+            "file with the encoder's state dict, or model.pretrained to false"
+        ) from error
+    return model
+
+
+def _load(encoder: nn.Module, name: str, path: Path) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        encoder.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no weights file {path} for {name}") from error
+    except (OSError, RuntimeError, EOFError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} does not hold the encoder of {name}: {reason}") from error
