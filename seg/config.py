@@ -29,8 +29,9 @@ class ModelConfig:
     """Channels of the ASPP and the decoder. Null: 64 for tiny, otherwise the paper's 256."""
     embedding_dim: int = 12
     """D, channels of the pixel and class embeddings (head embedding)."""
-    norm: Literal["batch", "group"] = "batch"
-    """Normalisation of encoder and head; group has 16 channels per group (the paper's Table 5)."""
+    norm: Literal["batch", "sync", "group"] = "batch"
+    """Normalisation of encoder and head; sync shares the statistics of batch between processes, group has 16 channels per group (the paper's
+    Table 5 has both)."""
     normalise: Literal["after_upsampling", "before_upsampling"] = "after_upsampling"
     """Where pixel embeddings get unit norm: the paper's order, or the released code's."""
 

@@ -6,6 +6,7 @@ Shapes: N images of H×W.
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +38,12 @@ class SmpNetwork(nn.Module):
     ) -> None:
         super().__init__()
         model = _create(name, pretrained and weights_path is None)
-        self.backbone, self.decoder = model.encoder, model.decoder
+        self.backbone: nn.Module = model.encoder
+        self.decoder: nn.Module = model.decoder
         if weights_path is not None:
             _load(self.backbone, name, Path(weights_path))
         self.project = nn.Conv2d(model.segmentation_head[0].in_channels, out_channels, 1)
-        self.multiple = int(self.backbone.output_stride)
+        self.multiple = int(model.encoder.output_stride)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """ImageNet-normalised images (N, 3, H, W), any H and W → (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), s the stride of the decoder."""
@@ -56,7 +58,7 @@ class SmpNetwork(nn.Module):
         return [*self.decoder.parameters(), *self.project.parameters()]
 
 
-def _create(name: str, pretrained: bool) -> nn.Module:
+def _create(name: str, pretrained: bool) -> Any:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
@@ -67,7 +69,7 @@ def _create(name: str, pretrained: bool) -> nn.Module:
     if architecture.lower() not in known or not encoder:
         raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}; the architectures are {', '.join(sorted(known))}")
     try:
-        model: nn.Module = smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
+        return smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error.args[0] if error.args else error)
         raise InputError(f"model.backbone {name!r} is refused by segmentation_models_pytorch: {reason[:300]}") from error
@@ -76,7 +78,6 @@ def _create(name: str, pretrained: bool) -> nn.Module:
             f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights_path to a "
             "file with the encoder's state dict, or model.pretrained to false"
         ) from error
-    return model
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:

@@ -88,9 +88,6 @@ def train(config: SegConfig) -> None:
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
-    )
     model = segmenter_from(config.head, spec.num_classes, config.model)
     optimizer = build_optimiser(
         model, lr=settings.learning_rate, backbone_factor=settings.backbone_factor, weight_decay=settings.weight_decay
@@ -99,6 +96,9 @@ def train(config: SegConfig) -> None:
     if config.dry_run:
         _print_plan(config, run, model, train_set, val_set, device)
         return
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
+    )
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     network, stepper = accelerator.prepare(model, optimizer)

@@ -63,7 +63,7 @@ def build_backbone(
         output_stride: 8 or 16, stride of the last stage.
         pretrained: start from ImageNet weights: from the torch hub cache, or downloaded to it.
         weights_path: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
-        norm: "batch" or "group", see `normalisation`. Pretrained scales and shifts serve both, pretrained statistics "batch" only.
+        norm: "batch", "sync" or "group", see `normalisation`. Pretrained scales and shifts serve all, pretrained statistics not "group".
 
     Raises:
         InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
@@ -83,8 +83,8 @@ def build_backbone(
 def normalisation(name: str) -> Norm:
     """The constructor, from a number of channels, of the normalisation called `name`.
 
-    "batch" is BatchNorm; "group" is GroupNorm with 16 channels a group (ESSNet, Table 5), or the next larger group that divides the
-    channels where 16 does not.
+    "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes, each with a GPU; "group" is GroupNorm with 16
+    channels a group (ESSNet, Table 5), or the next larger group that divides the channels where 16 does not.
     """
     if name not in _NORMS:
         raise InputError(f"unknown norm {name!r}; choose one of {', '.join(_NORMS)}")
@@ -98,7 +98,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-_NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "group": _group_norm}
+_NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "sync": nn.SyncBatchNorm, "group": _group_norm}
 
 
 class ResidualBlock(nn.Module):
@@ -217,5 +217,5 @@ def _load_weights(network: nn.Module, name: str, path: Path) -> None:
         )
     network.load_state_dict(fitting, strict=False)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             module.momentum = PRETRAINED_BATCH_NORM_MOMENTUM

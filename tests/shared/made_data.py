@@ -99,6 +99,12 @@ def coco_lvis(root: Path) -> None:
         write_list(root / f"coco_lvis/{split}.txt", *(f"{number:012d}" for number in numbers))
 
 
+def camvid(root: Path) -> None:
+    for split in ("train", "val"):
+        save_image(root / f"{split}/0001TP_006690.png")
+        save_values(root / f"{split}annot/0001TP_006690.png", every_value(*range(12)))
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "cityscapes": cityscapes,
     "voc": voc,
@@ -106,4 +112,5 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "coco_stuff10k": coco_stuff10k,
     "coco_stuff": coco_stuff,
     "coco_lvis": coco_lvis,
+    "camvid": camvid,
 }
