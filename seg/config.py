@@ -30,8 +30,8 @@ class ModelConfig:
     embedding_dim: int = 12
     """D, channels of the pixel and class embeddings (head embedding)."""
     norm: Literal["batch", "sync", "group"] = "batch"
-    """Normalisation of encoder and head; sync shares the statistics of batch between processes, group has 16 channels per group (the paper's
-    Table 5 has both)."""
+    """Normalisation of encoder and head; sync shares the statistics of batch between processes, group has 16 channels per group
+    (the paper's Table 5 has both)."""
     normalise: Literal["after_upsampling", "before_upsampling"] = "after_upsampling"
     """Where pixel embeddings get unit norm: the paper's order, or the released code's."""
 

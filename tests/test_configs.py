@@ -10,6 +10,7 @@ import yaml
 from tests.shared.made_data import MAKERS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+SYNTH = sorted((CONFIGS / "synth").rglob("*.yaml"))
 SEG = sorted((CONFIGS / "seg").rglob("*.yaml"))
 
 
@@ -33,3 +34,41 @@ def test_segmentation_config(path: Path, made: Callable[[str], Path], invoke: Ca
     outcome = invoke("seg.train", "--config", path, *root, "--model.pretrained", "false", "--dry-run")
     assert outcome.status == 0, outcome.errors
     assert "largest batch" in outcome.output
+
+
+@pytest.fixture(scope="module")
+def segmenters(
+    tmp_path_factory: pytest.TempPathFactory, made: Callable[[str], Path], invoke: Callable[..., Any]
+) -> Callable[[list[str]], Path]:
+    """A folder with the runs embedding and softmax on a data set, trained for a step."""
+    folders: dict[str, Path] = {}
+
+    def runs(data: list[object]) -> Path:
+        key = " ".join(map(str, data))
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp("segmenters")
+            for head in ("embedding", "softmax"):
+                settings = ["--head", head, "--train.steps", 1, "--train.batch_size", 2, "--model.width", 16, "--data.num_workers", 0]
+                outcome = invoke("seg.train", *data, *settings, "--run_dir", folders[key] / head)
+                assert outcome.status == 0, outcome.errors
+        return folders[key]
+
+    return runs
+
+
+@pytest.mark.parametrize("path", SYNTH, ids=lambda path: path.stem)
+def test_synthesis_config(path: Path, made: Callable[[str], Path], segmenters: Callable[..., Path], invoke: Callable[..., Any]) -> None:
+    data = yaml.safe_load(path.read_text())["data"]
+    name = data["name"]
+    where: list[object] = ["--data.name", name]
+    if name == "scenes":
+        scenes = data.get("scenes", {}) | {"height": 32, "width": 64, "train_length": 4, "val_length": 2}
+        where += [part for key, value in scenes.items() for part in (f"--data.scenes.{key}", value)]
+    else:
+        where += ["--data.root", made(name), *(["--data.cityscapes.classes", "all"] if name == "cityscapes" else [])]
+    runs = segmenters(where)
+    root = [] if name == "scenes" else ["--data.root", made(name)]
+    given = ["--embeddings", runs / "embedding/class_embeddings.safetensors", "--segmenter", runs / "softmax", "--features", "encoder"]
+    outcome = invoke("synth.compare", "--config", path, *root, *given, "--loss.vgg_weight", 0, "--dry-run")
+    assert outcome.status == 0, outcome.errors
+    assert "trainings; embeddings" in outcome.output
