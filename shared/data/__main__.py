@@ -1,4 +1,4 @@
-"""`python -m shared.data check` lists every damaged or wrong file; `stats` counts classes; `write` and `build-coco-lvis` make files."""
+"""`python -m shared.data`: check and count the files of a data set, write it in another form, and time its reading."""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -8,8 +8,9 @@ from typing import Literal
 from shared.data import DataConfig, build_dataset
 from shared.data.cocolvis_build import build_coco_lvis
 from shared.data.cocolvis_files import StuffSource
-from shared.data.folder_files import write_folder
+from shared.data.folder_files import ImageFormat, write_folder
 from shared.data.spec import SegmentationDataset
+from shared.data.speed import measure_input
 from shared.data.statistics import ClassStatistics, class_statistics, find_problems
 from shared.errors import InputError
 from shared.program import run_program
@@ -17,12 +18,12 @@ from shared.program import run_program
 
 @dataclass
 class DataCommand:
-    """Check a data set, count its classes, write it as a folder of PNG files, or make the label files of COCO+LVIS."""
+    """Check a data set, count its classes, write it as a folder of files, time its reading, or make the label files of COCO+LVIS."""
 
-    command: Literal["check", "stats", "write", "build-coco-lvis"]
+    command: Literal["check", "stats", "write", "build-coco-lvis", "speed"]
     """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; write: images and 8- or 16-bit
     label files in the layout of data.name folder; build-coco-lvis: label files of 1284 classes from LVIS v1 and COCO's stuff. All work in
-    data.num_workers processes, and what writes goes on where it was stopped."""
+    data.num_workers processes, and what writes goes on where it was stopped. speed: samples per second that one core reads and augments."""
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
     output: str | None = None
@@ -36,6 +37,14 @@ class DataCommand:
     """Where the stuff comes from: maps (stuffthingmaps) or json (build-coco-lvis)."""
     as_published: bool = False
     """Repeat the errors of the generator that the paper's labels were made with; needs stuff json (build-coco-lvis)."""
+    image_format: ImageFormat = "png"
+    """Format of the images: png, or jpeg, which is smaller, faster to read, and not exact (write)."""
+    crop: tuple[int, int] = (512, 512)
+    """(height, width) in pixels of the training crop (speed)."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random factor that images are scaled with before the crop (speed)."""
+    seconds: float = 10.0
+    """Time for each measurement (speed)."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set."""
 
@@ -56,6 +65,9 @@ def run(config: DataCommand) -> None:
     num_problems = 0
     for split in splits:
         dataset = build_dataset(config.data, split)
+        if config.command == "speed":
+            print(f"{split}: {speed(dataset, config)}")
+            continue
         if config.command == "stats":
             statistics = class_statistics(dataset, config.data.num_workers)
             print(describe(statistics))
@@ -79,8 +91,18 @@ def write(datasets: list[SegmentationDataset], config: DataCommand) -> None:
     """
     if config.output is None:
         raise InputError("write needs -o FOLDER")
-    settings = write_folder(datasets, config.output, num_workers=config.data.num_workers)
+    settings = write_folder(datasets, config.output, image_format=config.image_format, num_workers=config.data.num_workers)
     print(f"wrote {sum(map(len, datasets))} samples of {datasets[0].spec.num_classes} classes; read them with", *settings)
+
+
+def speed(dataset: SegmentationDataset, config: DataCommand) -> str:
+    """Samples per second of one core, in words."""
+    found = measure_input(dataset, config.crop, config.scale, config.seconds)
+    height, width = dataset[0].label_map.shape
+    return (
+        f"{height}x{width} pixels, crop {config.crop[0]}x{config.crop[1]}; samples per second on one core: read {found.read:.1f}, "
+        f"augment {found.augment:.1f}, both {found.both:.1f}"
+    )
 
 
 def build(config: DataCommand) -> None:

@@ -108,7 +108,7 @@ def test_refusals(tmp_path: Path) -> None:
         build_backbone("vgg")
     with pytest.raises(InputError, match="output stride 32 is not supported; choose 8 or 16"):
         build_backbone("tiny", output_stride=32)
-    with pytest.raises(InputError, match="unknown norm 'layer'; choose one of batch, group"):
+    with pytest.raises(InputError, match="unknown norm 'layer'; choose one of batch, sync, group"):
         build_backbone("tiny", norm="layer")
     with pytest.raises(InputError, match="no ImageNet weights for the backbone 'tiny'"):
         build_backbone("tiny", pretrained=True)
