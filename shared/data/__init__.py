@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from shared.data.ade20k import Ade20k
+from shared.data.ade20k import Ade20k, Ade20kFull
 from shared.data.camvid import CamVid
 from shared.data.cityscapes import Cityscapes
 from shared.data.cocolvis import CocoLvis
@@ -33,6 +33,7 @@ def build_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
         "cityscapes": lambda config, split: Cityscapes(_root(config), split, config.cityscapes),
         "voc": lambda config, split: Voc(_root(config), split, config.voc),
         "ade20k": lambda config, split: Ade20k(_root(config), split),
+        "ade20k_full": lambda config, split: Ade20kFull(_root(config), split),
         "coco_stuff10k": lambda config, split: CocoStuff10k(_root(config), split, config.coco_stuff),
         "coco_stuff": lambda config, split: CocoStuff(_root(config), split, config.coco_stuff),
         "coco_lvis": lambda config, split: CocoLvis(_root(config), split, config.coco_lvis),

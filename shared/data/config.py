@@ -103,9 +103,12 @@ class CocoLvisConfig:
 class DataConfig:
     """Which data set, and how it is read."""
 
-    name: Literal["scenes", "camvid", "folder", "cityscapes", "voc", "ade20k", "coco_stuff10k", "coco_stuff", "coco_lvis"] = "scenes"
+    name: Literal[
+        "scenes", "camvid", "folder", "cityscapes", "voc", "ade20k", "ade20k_full", "coco_stuff10k", "coco_stuff", "coco_lvis"
+    ] = "scenes"
     """Data set: scenes (built in, needs no files), folder (your own, see data.folder), or a published one in its own layout: camvid
-    (SegNet's), cityscapes, voc (2012), ade20k (150 classes), coco_stuff10k, coco_stuff (164k pixel maps), coco_lvis (1284 classes)."""
+    (SegNet's), cityscapes, voc (2012), ade20k (150 classes), ade20k_full (847), coco_stuff10k, coco_stuff (164k pixel maps), coco_lvis
+    (1284 classes)."""
     root: str | None = None
     """Folder of the data set; needed by all but scenes."""
     num_workers: int = 2

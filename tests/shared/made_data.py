@@ -70,6 +70,17 @@ def ade20k(root: Path) -> None:
             save_values(root / f"annotations/{split}/ADE_{short}_{number:08d}.png", every_value(*range(151)))
 
 
+def ade20k_full(root: Path) -> None:
+    for split, short in (("training", "train"), ("validation", "val")):
+        stem = root / f"images/ADE/{split}/urban/street/ADE_{short}_00000001"
+        save_image(stem.with_suffix(".jpg"))
+        values = every_value(0, 2978, 312, 3148, 1, 3156, kind=np.uint16)
+        colours = np.stack([values // 256 * 10 + 3, values % 256, values % 7], axis=-1).astype(np.uint8)
+        Image.fromarray(colours).save(f"{stem}_seg.png")
+        Image.fromarray(colours).save(f"{stem}_parts_1.png")
+        save_image(stem / "instance_000.png")
+
+
 def coco_stuff10k(root: Path) -> None:
     """Both the published and the converted files."""
     published = every_value(*(label for label in range(183) if label not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)))
@@ -109,6 +120,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "cityscapes": cityscapes,
     "voc": voc,
     "ade20k": ade20k,
+    "ade20k_full": ade20k_full,
     "coco_stuff10k": coco_stuff10k,
     "coco_stuff": coco_stuff,
     "coco_lvis": coco_lvis,

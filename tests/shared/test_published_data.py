@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.io import savemat
 
 from shared.data import DataConfig, SegmentationDataset, build_dataset
@@ -41,6 +42,7 @@ def ids_of(dataset: SegmentationDataset, count: int) -> list[int]:
         ("cityscapes", 19, (2, 2)),
         ("voc", 21, (1, 1)),
         ("ade20k", 150, (2, 2)),
+        ("ade20k_full", 847, (1, 1)),
         ("coco_stuff10k", 182, (1, 1)),
         ("coco_stuff", 182, (1, 1)),
         ("coco_lvis", 1284, (1, 2)),
@@ -91,6 +93,24 @@ def test_voc(tmp_path):
 def test_ade20k(tmp_path):
     assert ids_of(made(tmp_path, "ade20k"), 151) == [*range(-1, 150)]
     assert ADE20K.class_names[0] == "wall" and ADE20K.class_names[149] == "flag" and ADE20K.palette[149].tolist() == [92, 0, 255]
+
+
+def test_ade20k_full(tmp_path):
+    dataset = made(tmp_path, "ade20k_full")
+    names = dataset.spec.class_names
+    assert ids_of(dataset, 6) == [-1, 0, 1, 846, -1, names.index("alga")]
+    assert names[0] == "wall" and names[1] == "building" and names[846] == "adding machine"
+    assert dataset[0].name == "ADE_train_00000001"
+    (tmp_path / "images/ADE/training/urban/street/ADE_train_00000001_seg.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 1 images have no label file, first .*ADE_train_00000001_seg\.png"):
+        made(tmp_path, "ade20k_full")
+
+
+def test_ade20k_full_refuses_other_pictures(tmp_path):
+    dataset = made(tmp_path, "ade20k_full")
+    Image.new("L", (WIDTH, HEIGHT), 250).save(tmp_path / "images/ADE/training/urban/street/ADE_train_00000001_seg.png")
+    with pytest.raises(InputError, match=r"_seg.png holds value 6650; allowed are 0\.\.3688; these are not the label files \*_seg.png"):
+        dataset[0]
 
 
 def test_published_and_converted_files_of_coco_stuff10k_agree(tmp_path):
@@ -161,6 +181,7 @@ def test_merged_labels():
         ("cityscapes", "gtFine/train", r"gtFine/train; expected leftImg8bit/.*: check --data.root"),
         ("voc", "SegmentationClass", r"SegmentationClass; expected the folder VOC2012 of VOCdevkit"),
         ("ade20k", "images/training", r"images/training; expected the folder ADEChallengeData2016"),
+        ("ade20k_full", "images/ADE/training", r"images/ADE/training; expected the folder ADE20K_2021_17_01"),
         ("coco_stuff10k", "imageLists", r"imageLists; expected images/\*.jpg, annotations/\*.mat and imageLists"),
         ("coco_stuff", "stuffthingmaps/train2017", r"stuffthingmaps/train2017; expected {train,val}2017/\*.jpg and"),
         ("coco_lvis", "train2017", r"train2017; expected COCO's train2017"),
