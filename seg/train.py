@@ -31,7 +31,8 @@ from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.program import run_program
 from shared.rundir import RunDirectory
-from shared.training import RunningMeans, begin_or_continue, choose_device, progress, require_finite, seed_step
+from shared.stopping import StopRequest
+from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, require_finite, seed_step
 
 STATISTICS_FILE = "statistics_train.safetensors"
 
@@ -100,6 +101,7 @@ def train(config: SegConfig) -> None:
         cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
     )
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
+    means = state.small["means"] = RunningMeans()
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     network, stepper = accelerator.prepare(model, optimizer)
     if statistics is None and config.needs_statistics:
@@ -123,9 +125,9 @@ def train(config: SegConfig) -> None:
             repeats=sample_repeats(config.sampling, statistics),
         )
     )
-    means = RunningMeans()
     end = min(settings.steps, settings.stop_after or settings.steps)
-    for step in progress(range(state.step, end), "train", total=end, initial=state.step):
+    stop = StopRequest()
+    for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
         rates = set_learning_rates(optimizer, step, settings.steps)
         seed_step(settings.seed, step, accelerator.process_index)
         for _ in range(settings.accumulation):
@@ -143,8 +145,7 @@ def train(config: SegConfig) -> None:
             means.add(losses)
         state.step = step + 1
 
-        last = state.step == end
-        if state.step % settings.log_every == 0 or last:
+        if state.step % settings.log_every == 0 or state.step == settings.steps:
             run.log_metrics(state.step, means.take() | rates)
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             scores = summary(evaluate(model, val_loader, spec.num_classes, device))
@@ -153,10 +154,11 @@ def train(config: SegConfig) -> None:
             if state.best is None or scores["miou"] > state.best:
                 state.best = scores["miou"]
                 state.save(run.checkpoint("best"))
-        if state.step % settings.save_every == 0 or last:
+        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"))
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
+    leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         finish(run, config, val_loader, len(val_set), device)
     run.close()

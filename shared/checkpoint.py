@@ -5,7 +5,7 @@ class names and palette travel with it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,6 +16,14 @@ from shared.tensor_file import read_tensors, write_tensors
 FORMAT = "checkpoint tensors/1"
 
 
+class Stateful(Protocol):
+    """Something whose state is a few JSON values."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
 class TrainingState:
     """Everything that a resumed run needs, by name.
 
@@ -23,12 +31,18 @@ class TrainingState:
         modules: networks whose parameters and buffers are saved under `<name>.`.
         optimizers: optimizers whose state is saved under `<name>.`; learning rates are functions of the step and not saved.
         about: settings and classes, plain JSON values.
+
+    Attributes:
+        step: finished updates.
+        best: the best validation score so far.
+        small: whatever else has a state that must go on, such as running means.
     """
 
     def __init__(self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], about: dict[str, Any]) -> None:
         self.modules, self.optimizers, self.about = modules, optimizers, about
         self.step = 0
         self.best: float | None = None
+        self.small: dict[str, Stateful] = {}
 
     def save(self, path: Path) -> None:
         """Write the state to `path`, whole or not at all."""
@@ -37,7 +51,8 @@ class TrainingState:
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best})
+        small = {name: item.state_dict() for name, item in self.small.items()}
+        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best, "small": small})
 
     def load(self, path: Path) -> None:
         """Continue from `path`.
@@ -50,6 +65,8 @@ class TrainingState:
             load_module(module, tensors, name, path)
         for name, optimizer in self.optimizers.items():
             _load_optimizer(optimizer, _under(tensors, name))
+        for name, stored in meta.get("small", {}).items():
+            self.small[name].load_state_dict(stored)
         self.step, self.best = meta["step"], meta["best"]
 
 

@@ -13,6 +13,7 @@ from shared.checkpoint import TrainingState
 from shared.config import require_same_settings
 from shared.errors import InputError
 from shared.rundir import NOT_STORED, RunDirectory
+from shared.stopping import Stopped, StopRequest
 
 Item = TypeVar("Item")
 
@@ -71,6 +72,13 @@ class RunningMeans:
         self._sums, self._count = {}, 0
         return means
 
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values, which keep every bit: a run that stops between two `take`s goes on with what it had."""
+        return {"sums": self._sums, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
 
 def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:
     """Start `run`, or load its last checkpoint into `state` when there is one: the same command continues.
@@ -95,3 +103,14 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     run.start(config)
     run.forget_after(state.step)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")
+
+
+def leave_if_asked(stop: StopRequest, run: RunDirectory, state: TrainingState) -> None:
+    """End the program after a loop that a request to stop has ended, and that has saved `state`.
+
+    Raises:
+        Stopped: says how to go on.
+    """
+    if stop.accepted:
+        run.close()
+        raise Stopped(f"step {state.step} is saved; the same command with --run_dir {run.path} continues")

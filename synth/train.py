@@ -14,7 +14,8 @@ from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.program import run_program
 from shared.rundir import RunDirectory
-from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
+from shared.stopping import StopRequest
+from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.class_tables import read_class_table
@@ -75,6 +76,7 @@ def train(config: SynthConfig) -> None:
         "discriminator_optimizer": discriminator_optimizer,
     }
     state = TrainingState(modules, optimizers, describe(config, train_set))
+    means = state.small["means"] = RunningMeans()
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
     step_once = Step(
@@ -105,8 +107,8 @@ def train(config: SynthConfig) -> None:
     end = min(settings.steps, settings.stop_after or settings.steps)
     sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
     samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
-    means = RunningMeans()
-    for batch in progress(batches(state.step, end), "train", total=end, initial=state.step):
+    stop = StopRequest()
+    for batch in stop.watch(progress(batches(state.step, end), "train", total=end, initial=state.step)):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
             set_rate(optimizer, rate * factor)
@@ -116,17 +118,18 @@ def train(config: SynthConfig) -> None:
             update_average(average, generator, settings.ema_decay)
         state.step += 1
 
-        last = state.step == end
-        if last and average is not None and end == settings.steps:
+        finished = state.step == settings.steps
+        if finished and average is not None:
             measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
-        if state.step % settings.log_every == 0 or last:
+        if state.step % settings.log_every == 0 or finished:
             run.log_metrics(state.step, means.take() | {"learning_rate/generator": rates.generator_lr * factor})
-        if state.step % settings.sample_every == 0 or last:
+        if state.step % settings.sample_every == 0 or finished:
             grid = sample_grid(average or generator, encoder, samples, spec)
             run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
-        if state.step % settings.save_every == 0 or last:
+        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"))
 
+    leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
         run.log(f"wrote {run.path / 'samples.png'}")
