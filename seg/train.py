@@ -155,7 +155,7 @@ def train(config: SegConfig) -> None:
                 state.best = scores["miou"]
                 state.save(run.checkpoint("best"))
         if stop.due() or state.step % settings.save_every == 0 or state.step == end:
-            state.save(run.checkpoint("last"))
+            state.save(run.checkpoint("last"), run.checkpoint("previous"))
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
     leave_if_asked(stop, run, state)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from shared.checkpoint import TrainingState
+from shared.checkpoint import TrainingState, read_newest
 from shared.config import require_same_settings
 from shared.errors import InputError
+from shared.files import leftovers
 from shared.rundir import NOT_STORED, RunDirectory
 from shared.stopping import Stopped, StopRequest
 
@@ -90,17 +91,22 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     Raises:
         InputError: the folder holds something else than a run, or a run with other settings.
     """
-    last = run.checkpoint("last")
-    if run.path.is_dir() and any(run.path.iterdir()) and not run.config_path.is_file():
+    if run.path.is_dir() and set(run.path.iterdir()) - set(leftovers(run.path)) and not run.config_path.is_file():
         raise InputError(f"{run.path} is not empty and holds no run of this program; choose another --run_dir")
     if run.config_path.is_file():
         given = {key: value for key, value in config.items() if key not in NOT_STORED}
         require_same_settings(run.config, given, free=free, where=str(run.path))
-    if last.is_file():
-        state.load(last)
+    stored = read_newest(run.resumable)
+    if stored is not None:
+        state.restore(stored)
         if state.step > config["train"]["steps"]:
             raise InputError(f"{run.path} is at step {state.step} already, beyond train.steps {config['train']['steps']}; give more steps")
     run.start(config)
+    for path in leftovers(run.path) + leftovers(run.checkpoint("last").parent):
+        path.unlink(missing_ok=True)
+    for path, reason in stored.damaged.items() if stored is not None else ():
+        run.log(f"{reason}. It is now {path.with_suffix('.damaged')}, and the run goes on from the checkpoint before it")
+        path.replace(path.with_suffix(".damaged"))
     run.forget_after(state.step)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")
 

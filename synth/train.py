@@ -5,7 +5,7 @@ import copy
 import torch
 from accelerate import Accelerator
 
-from shared.checkpoint import TrainingState, read_checkpoint
+from shared.checkpoint import TrainingState, read_newest
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
@@ -127,7 +127,7 @@ def train(config: SynthConfig) -> None:
             grid = sample_grid(average or generator, encoder, samples, spec)
             run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
         if stop.due() or state.step % settings.save_every == 0 or state.step == end:
-            state.save(run.checkpoint("last"))
+            state.save(run.checkpoint("last"), run.checkpoint("previous"))
 
     leave_if_asked(stop, run, state)
     if state.step == settings.steps:
@@ -156,9 +156,9 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
         InputError: it does not fit the classes, or is not as wide as when the run began; names class and file.
     """
     table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name)
-    last = run.checkpoint("last")
-    if last.is_file():
-        stored = read_checkpoint(last)[0].get("generator.semantics.table")
+    begun_with = read_newest(run.resumable)
+    if begun_with is not None:
+        stored = begun_with.tensors.get("generator.semantics.table")
         if stored is not None and stored.shape[1] != table.shape[1]:
             raise InputError(
                 f"the row of class {spec.class_names[0]} in {config.semantics} has {table.shape[1]} numbers, but {run.path} began with "
