@@ -4,13 +4,15 @@ import contextlib
 import io
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.launcher import Launcher
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -61,3 +63,11 @@ def _invoke(program: str, *arguments: object) -> Outcome:
 def invoke() -> Callable[..., Outcome]:
     """`python -m program arguments…` in this process: the same code path without the time to import torch."""
     return _invoke
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """Starts programs in processes of their own, to be signalled and killed."""
+    launcher = Launcher()
+    yield launcher
+    launcher.close()

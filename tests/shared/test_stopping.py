@@ -4,9 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from shared.data import DataConfig, build_dataset
 from shared.data.loader import build_train_loader
 from shared.data.spec import Sample
 from shared.stopping import REPEATS, STOPPED, StopRequest
+from tests.launcher import Launcher
 
 Invoke = Callable[..., Any]
 
@@ -89,30 +89,15 @@ SETTINGS += ["--data.scenes.val_length", 2, "--model.width", 16, "--train.batch_
 SETTINGS += ["--train.save_every", 1000, "--train.log_every", 3]
 
 
-@pytest.fixture
-def training() -> Iterator[subprocess.Popen[str]]:
-    """A training in a process of its own, in a group of its own, past its first steps."""
-    command = [sys.executable, "-m", "seg.train", *map(str, SETTINGS), "--train.steps", "100000", "--run_dir", "run"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        metrics = Path("run/metrics.jsonl")
-        while not metrics.is_file() or not metrics.read_text():
-            assert child.poll() is None, child.stderr and child.stderr.read()
-            time.sleep(0.05)
-        yield child
-    finally:
-        child.kill()
-
-
-def test_a_training_saves_leaves_with_its_own_status_and_continues_exactly(
-    training: "subprocess.Popen[str]", invoke: Invoke, tmp_path: Path
-) -> None:
+def test_a_training_saves_leaves_with_its_own_status_and_continues_exactly(launcher: Launcher, invoke: Invoke) -> None:
+    training = launcher.start("seg.train", *SETTINGS, "--train.steps", 100000, "--run_dir", "run")
+    metrics = Path("run/metrics.jsonl")
+    while not metrics.is_file() or not metrics.read_text():
+        time.sleep(0.02)
     os.killpg(training.pid, signal.SIGTERM)
-    assert training.stderr is not None
-    errors = training.stderr.read()
-    assert training.wait() == STOPPED, errors
-    assert "is saved; the same command with --run_dir run continues" in errors
-    assert "Traceback" not in errors
+    assert training.wait() == STOPPED, training.errors
+    assert "is saved; the same command with --run_dir run continues" in training.errors
+    assert "Traceback" not in training.errors
     step = read_checkpoint(Path("run/checkpoints/last.safetensors"))[1]["step"]
     # the schedule depends on the number of steps, so the uninterrupted run has the same and leaves a little later
     stop = ["--train.steps", 100000, "--train.stop_after", step + 4]
