@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from shared.config import parse_config
 from shared.errors import InputError
+from shared.faults import explain_fault
 from shared.files import write_failure
 from shared.stopping import STOPPED, Stopped, interruptible
 
@@ -33,6 +34,11 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(_report(" ".join(str(error).split())))
     except BrokenPipeError:
         os._exit(1)
+    except (RuntimeError, MemoryError) as error:
+        explained = explain_fault(error)
+        if explained is None:
+            raise
+        sys.exit(_report(explained))
     except OSError as error:
         reason = write_failure(error)
         if reason is None:

@@ -1,7 +1,7 @@
 """Small parts that both training loops use."""
 
-import math
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from shared.checkpoint import TrainingState, read_newest
 from shared.config import require_same_settings
 from shared.errors import InputError
+from shared.faults import cuda_obstacle, gpu_is_plugged_in
 from shared.files import leftovers
 from shared.rundir import NOT_STORED, RunDirectory
 from shared.stopping import Stopped, StopRequest
@@ -20,26 +21,26 @@ Item = TypeVar("Item")
 
 
 def choose_device(name: str, threads: int | None = None) -> torch.device:
-    """`auto` is CUDA when there is a device. `threads` limits the CPU threads of this process."""
+    """`auto` is CUDA when it can be used. `threads` limits the CPU threads of this process.
+
+    Raises:
+        InputError: CUDA was asked for and cannot be used; says why.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available() and not gpu_is_plugged_in()):
+        return torch.device("cpu")
+    if obstacle := cuda_obstacle():
+        if name != "auto":
+            raise InputError(f"the device is to be {name}, but CUDA cannot be used: {obstacle}; use cpu, or auto")
+        warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=2)
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Make every random draw of a step (dropout, style) a function of (seed, step, rank), so that resuming needs no generator state."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
-
-
-def require_finite(losses: dict[str, torch.Tensor], step: int) -> None:
-    """Stop before a bad loss reaches the weights.
-
-    Raises:
-        InputError: names the losses that are not finite.
-    """
-    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
-    if bad:
-        raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; lower the learning rate. The last checkpoint is unharmed")
 
 
 def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":

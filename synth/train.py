@@ -12,6 +12,7 @@ from shared.data.loader import BatchLoader, build_eval_loader, build_train_loade
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from shared.guards import UpdateGuard
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.stopping import StopRequest
@@ -31,6 +32,7 @@ from synth.step import Step
 from synth.vgg import PerceptualLoss, find_vgg_weights
 
 SAMPLES = 6
+MEMORY_ADVICE = "Lower train.batch_size or input.size, or set train.recompute to true"
 
 
 def train(config: SynthConfig) -> None:
@@ -107,13 +109,16 @@ def train(config: SynthConfig) -> None:
     end = min(settings.steps, settings.stop_after or settings.steps)
     sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
     samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
+    guard = UpdateGuard(settings.not_finite, (generator, discriminator), run, lambda: MEMORY_ADVICE)
     stop = StopRequest()
     for batch in stop.watch(progress(batches(state.step, end), "train", total=end, initial=state.step)):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
             set_rate(optimizer, rate * factor)
         seed_step(settings.seed, state.step, accelerator.process_index)
-        means.add(step_once(batch.to(device), state.step))
+        with guard.update(state.step) as names:
+            names += batch.names
+            means.add(step_once(batch.to(device)))
         if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
         state.step += 1

@@ -57,8 +57,7 @@ class Launcher:
         return self._process.stdout.readline()
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._process.kill()
         self._process.wait()
 
 
