@@ -66,8 +66,14 @@ def invoke() -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
-    """Starts programs in processes of their own, to be signalled and killed."""
+def only_launcher() -> Iterator[Launcher]:
     launcher = Launcher()
     yield launcher
     launcher.close()
+
+
+@pytest.fixture
+def launcher(only_launcher: Launcher) -> Iterator[Launcher]:
+    """Starts programs in processes of their own, to be signalled and killed; none outlives the test."""
+    yield only_launcher
+    only_launcher.kill_all()

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Launched:
 
     def wait(self) -> int:
         """Exit status, or the negative number of the signal that ended it."""
+        self.launcher.running.remove(self.pid)
         return int(self.launcher.ask({"wait": self.pid}))
 
     @property
@@ -43,18 +45,27 @@ class Launcher:
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.launcher"]
+        self.running: list[int] = []
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self, program: str, *arguments: object) -> Launched:
         error_file = Path.cwd() / "errors.txt"
         argv = [program, *map(str, arguments)]
-        return Launched(int(self.ask({"argv": argv, "folder": str(Path.cwd()), "errors": str(error_file)})), self, error_file)
+        self.running.append(int(self.ask({"argv": argv, "folder": str(Path.cwd()), "errors": str(error_file)})))
+        return Launched(self.running[-1], self, error_file)
 
     def ask(self, request: dict[str, Any]) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._process.stdout.readline()
+
+    def kill_all(self) -> None:
+        """Kill what was started and not waited for."""
+        for pid in self.running:
+            os.killpg(pid, signal.SIGKILL)
+            self.ask({"wait": pid})
+        self.running.clear()
 
     def close(self) -> None:
         self._process.kill()
