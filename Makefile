@@ -1,5 +1,6 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
 # make test    linter, formatter, type check and tests
+# make audit   known weaknesses of the pinned packages; asks the Python package index
 # Both make .venv when it is missing and refresh it only when the dependency files changed.
 # Other interpreter or folder: make test PYTHON=python3.12 VENV=/path. An installed torch is reused with VENV_FLAGS=--system-site-packages.
 
@@ -10,13 +11,17 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
 	$(PY) -m seg.train --config configs/seg/demo.yaml --run_dir $(DEMO)/embedding
 	$(PY) -m synth.compare --config configs/synth/demo.yaml --run_dir $(DEMO)/comparison \
 		--embeddings $(DEMO)/embedding/class_embeddings.safetensors --segmenter $(DEMO)/softmax
+
+audit: $(STAMP)
+	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[audit]'
+	$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 test: lint
 	$(PY) -m pytest $(PYTEST_FLAGS)

@@ -178,6 +178,7 @@ FREE_ON_RESUME = {
     "train.steps",
     "train.stop_after",
     "train.save_every",
+    "train.not_finite",
     "train.device",
 }
 """Settings that a continued run may change."""

@@ -9,6 +9,7 @@ Not seen: what an operator needs inside itself (the workspace of convolutions), 
 Shapes: N images, C classes; M allocations of a step.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +94,21 @@ def memory_plan(config: SegConfig, num_classes: int, size: tuple[int, int], devi
     return (
         f"memory: a step on {batch_size} images of {height}x{width} is predicted to need {_readable(prediction.peak)} ({parts})\n"
         f"largest batch: {fits}; {_KEPT_FREE:.0%} are kept free for the workspace of convolutions and the like"
+    )
+
+
+def memory_advice(config: SegConfig, num_classes: int, size: tuple[int, int], device: torch.device) -> str:
+    """A sentence for when memory has ended: what a step is predicted to need, and the largest batch that the device has room for."""
+    (height, width), batch_size = size, config.train.batch_size
+    prediction = predict_peak(config, num_classes, batch_size=batch_size, height=height, width=width, device_type=device.type)
+    if device.type == "cuda":
+        room, where = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device), str(device)
+    else:
+        room, where = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine"
+    return (
+        f"A step on {batch_size} images of {height}x{width} is predicted to need {_readable(prediction.peak)}; the largest "
+        f"train.batch_size for the {_readable(room)} of {where} is {prediction.largest_batch(int((1 - _KEPT_FREE) * room))}. "
+        "Smaller crops, loss.band_rows and train.accumulation with smaller batches need less"
     )
 
 

@@ -4,6 +4,7 @@ Shapes: N images, S pixels of an image, P pixels, C classes, D embedding size, K
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -164,6 +165,8 @@ def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
     if pixels.is_cuda and faiss.get_num_gpus() > 0:
         _, ids = faiss.knn_gpu(faiss.StandardGpuResources(), pixels32, classes32, size)
     else:
+        if pixels.is_cuda:
+            warnings.warn("this FAISS is without a GPU (faiss-gpu has one): it searches on the CPU", stacklevel=2)
         _, ids = faiss.knn(pixels32.cpu(), classes32.cpu(), size)
     return ids.to(pixels.device).clamp(min=0)  # FAISS answers −1 where a pixel is not a number
 

@@ -19,7 +19,7 @@ from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
 from seg.hard_pixels import keep_hardest, losses_of_pixels
 from seg.inputs import eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
-from seg.memory import memory_plan
+from seg.memory import memory_advice, memory_plan
 from seg.model import EmbeddingSegmenter
 from seg.monitoring import log_class_embeddings, log_predictions
 from seg.optimiser import build_optimiser, set_learning_rates
@@ -29,9 +29,11 @@ from shared.data import build_dataset
 from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
+from shared.guards import UpdateGuard, require_finite, require_finite_gradients
 from shared.program import run_program
 from shared.rundir import RunDirectory
-from shared.training import RunningMeans, begin_or_continue, choose_device, progress, require_finite, seed_step
+from shared.stopping import StopRequest
+from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 
 STATISTICS_FILE = "statistics_train.safetensors"
 
@@ -100,6 +102,7 @@ def train(config: SegConfig) -> None:
         cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
     )
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
+    means = state.small["means"] = RunningMeans()
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     network, stepper = accelerator.prepare(model, optimizer)
     if statistics is None and config.needs_statistics:
@@ -123,28 +126,34 @@ def train(config: SegConfig) -> None:
             repeats=sample_repeats(config.sampling, statistics),
         )
     )
-    means = RunningMeans()
     end = min(settings.steps, settings.stop_after or settings.steps)
-    for step in progress(range(state.step, end), "train", total=end, initial=state.step):
+    advice = partial(memory_advice, config, spec.num_classes, training_size(config.input, train_set), device)
+    guard = UpdateGuard(settings.not_finite, [model], run, advice)
+    stop = StopRequest()
+    for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
         rates = set_learning_rates(optimizer, step, settings.steps)
         seed_step(settings.seed, step, accelerator.process_index)
-        for _ in range(settings.accumulation):
-            batch = next(batches).to(device)
-            with accelerator.accumulate(network):
-                # the output gets no name here, so that it is gone before the backward pass, where memory peaks
-                full = config.loss.band_rows is None
-                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights)
-                require_finite(losses, step)
-                accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
-                if accelerator.sync_gradients and settings.clip_norm is not None:
-                    accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                stepper.step()
-                stepper.zero_grad()
-            means.add(losses)
+        with guard.update(step) as names:
+            for _ in range(settings.accumulation):
+                batch = next(batches).to(device)
+                names += batch.names
+                with accelerator.accumulate(network):
+                    # the output gets no name here, so that it is gone before the backward pass, where memory peaks
+                    full = config.loss.band_rows is None
+                    losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights)
+                    require_finite(losses)
+                    accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
+                    if accelerator.sync_gradients:
+                        if settings.precision != "fp16":  # whose optimizer leaves out such updates, to find the scale of its losses
+                            require_finite_gradients(model.parameters())
+                        if settings.clip_norm is not None:
+                            accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                    stepper.step()
+                    stepper.zero_grad()
+                means.add(losses)
         state.step = step + 1
 
-        last = state.step == end
-        if state.step % settings.log_every == 0 or last:
+        if state.step % settings.log_every == 0 or state.step == settings.steps:
             run.log_metrics(state.step, means.take() | rates)
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             scores = summary(evaluate(model, val_loader, spec.num_classes, device))
@@ -153,10 +162,11 @@ def train(config: SegConfig) -> None:
             if state.best is None or scores["miou"] > state.best:
                 state.best = scores["miou"]
                 state.save(run.checkpoint("best"))
-        if state.step % settings.save_every == 0 or last:
-            state.save(run.checkpoint("last"))
+        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
+            state.save(run.checkpoint("last"), run.checkpoint("previous"))
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
+    leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         finish(run, config, val_loader, len(val_set), device)
     run.close()

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 
 from seg.losses_chunked import chunked_loss
 from seg.losses_triton import triton_loss
-from seg.neighbours_triton import triton_obstacle
 from seg.objective import Implementation, Objective
-from shared.triton_kernels import kernels_agree
+from shared.triton_kernels import kernels_agree, kernels_missing
 
 _TOLERANCE = 1e-3  # relative; the kernels' gradients are good to about 4e-4
 
@@ -22,7 +21,7 @@ def triton_agrees(device: torch.device, select: bool) -> bool:
         device: of the pixels.
         select: of the loss over the nearest classes, or of the one over all.
     """
-    if device.type != "cuda" or triton_obstacle():
+    if device.type != "cuda" or kernels_missing("seg.kernels_triton", device):
         return False
     generator = torch.Generator().manual_seed(0)
     classes = F.normalize(torch.randn(200, 12, generator=generator), dim=1)

@@ -4,8 +4,10 @@ Nothing in the file is code, and reading its header costs no tensor. A checkpoin
 class names and palette travel with it.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,6 +18,14 @@ from shared.tensor_file import read_tensors, write_tensors
 FORMAT = "checkpoint tensors/1"
 
 
+class Stateful(Protocol):
+    """Something whose state is a few JSON values."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
 class TrainingState:
     """Everything that a resumed run needs, by name.
 
@@ -23,21 +33,28 @@ class TrainingState:
         modules: networks whose parameters and buffers are saved under `<name>.`.
         optimizers: optimizers whose state is saved under `<name>.`; learning rates are functions of the step and not saved.
         about: settings and classes, plain JSON values.
+
+    Attributes:
+        step: finished updates.
+        best: the best validation score so far.
+        small: whatever else has a state that must go on, such as running means.
     """
 
     def __init__(self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], about: dict[str, Any]) -> None:
         self.modules, self.optimizers, self.about = modules, optimizers, about
         self.step = 0
         self.best: float | None = None
+        self.small: dict[str, Stateful] = {}
 
-    def save(self, path: Path) -> None:
-        """Write the state to `path`, whole or not at all."""
+    def save(self, path: Path, previous: Path | None = None) -> None:
+        """Write the state to `path`, whole or not at all. What was there is kept as `previous`, if that is given."""
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best})
+        small = {name: item.state_dict() for name, item in self.small.items()}
+        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best, "small": small}, previous)
 
     def load(self, path: Path) -> None:
         """Continue from `path`.
@@ -45,11 +62,21 @@ class TrainingState:
         Raises:
             InputError: the file cannot be read or holds other networks than these.
         """
-        tensors, meta = read_checkpoint(path)
+        self.restore(Stored(*read_checkpoint(path), path, {}))
+
+    def restore(self, stored: "Stored") -> None:
+        """Continue from a checkpoint that was read.
+
+        Raises:
+            InputError: it holds other networks than these.
+        """
+        tensors, meta, path = stored.tensors, stored.meta, stored.path
         for name, module in self.modules.items():
             load_module(module, tensors, name, path)
         for name, optimizer in self.optimizers.items():
             _load_optimizer(optimizer, _under(tensors, name))
+        for name, values in meta.get("small", {}).items():
+            self.small[name].load_state_dict(values)
         self.step, self.best = meta["step"], meta["best"]
 
 
@@ -60,6 +87,39 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         InputError: no such file, damaged, or not a checkpoint of this project.
     """
     return read_tensors(path, FORMAT)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What `read_newest` found.
+
+    Attributes:
+        tensors, meta, path: of the checkpoint, see `read_checkpoint`.
+        damaged: newer files that cannot be read, and why.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    meta: dict[str, Any]
+    path: Path
+    damaged: dict[Path, str]
+
+
+def read_newest(paths: Sequence[Path]) -> Stored | None:
+    """The first of `paths`, newest first, that is there and whole; None where no file is there.
+
+    Raises:
+        InputError: there are files, but none is whole.
+    """
+    damaged: dict[Path, str] = {}
+    for path in paths:
+        if path.is_file():
+            try:
+                return Stored(*read_checkpoint(path), path, damaged)
+            except InputError as error:
+                damaged[path] = str(error)
+    if damaged:
+        raise InputError(f"{'; '.join(damaged.values())}; no checkpoint is left to continue from: move the run away to start again")
+    return None
 
 
 def load_module(module: nn.Module, tensors: dict[str, torch.Tensor], name: str, path: Path) -> None:

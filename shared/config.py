@@ -46,6 +46,8 @@ class TrainConfig:
     """CPU threads of this process, besides data.num_workers. Null: one per core. Small networks on few cores are faster with 1."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the networks; losses and distances stay in float32."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What an update does whose loss or gradient is infinite or no number: stop before the weights move, or leave this update out."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every", "log_every"):

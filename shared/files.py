@@ -1,10 +1,13 @@
 """Files that are either whole or not there."""
 
 import errno
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from shared.errors import InputError
 
@@ -27,9 +30,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some writers make files that only their owner can read
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     except Exception as error:
         reason = write_failure(error)
         if reason is None:
@@ -38,6 +41,48 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or a folder's list of files, so that a power cut does not take it back."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def keep_as(path: Path, kept: Path) -> None:
+    """Give the content of `path` the second name `kept`, in place of what was there. `path` is there all the time, and costs no copy."""
+    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, kept)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files in `folder` whose writers were killed."""
+    named = [(path, path.name.split(".")[-2]) for path in folder.glob(".*.tmp")]
+    return [path for path, writer in named if writer.isdigit() and not Path(f"/proc/{writer}").exists()]
+
+
+def lock(path: Path) -> BinaryIO:
+    """Hold `path`, an empty file, as long as the returned file is open; the system lets go when the process ends, however it ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    file = open(path, "ab")  # noqa: SIM115 (it stays open)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.close()
+        raise InputError(f"another process is at work in {path.parent}; wait for it, stop it, or choose another folder") from error
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def write_failure(error: BaseException) -> str | None:

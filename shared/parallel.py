@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from shared.errors import InputError
+from shared.stopping import leave_signals_to_parent
 from shared.training import progress
 
 Context = TypeVar("Context")
@@ -37,6 +38,9 @@ def parallel_map(
     with ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(work, context)) as pool:
         try:
             yield from progress(pool.map(_do, items, chunksize=chunk), title, total=len(items), unit=unit)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         except BrokenProcessPool as error:
             raise InputError(
                 f"a process of {title} was killed, most likely for want of memory; use fewer, with --data.num_workers {num_workers // 2}"
@@ -49,6 +53,7 @@ _task: tuple[Callable[[Any, Any], Any], Any]
 def _begin(work: Callable[[Any, Any], Any], context: Any) -> None:
     global _task
     _task = work, context
+    leave_signals_to_parent()
     torch.set_num_threads(1)  # the processes share the cores
 
 

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from shared.config import parse_config
 from shared.errors import InputError
+from shared.faults import explain_fault
 from shared.files import write_failure
+from shared.stopping import STOPPED, Stopped, interruptible
 
 Config = TypeVar("Config")
 
@@ -21,21 +23,33 @@ def run_program(run: Callable[[Config], None], config_class: type[Config], progr
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on standard error and exit status 1. Our own mistakes keep their traceback."""
+    """Turn a user's mistake into one line on standard error and exit status 1, and a request to stop into status 3.
+
+    Our own mistakes keep their traceback.
+    """
     try:
-        yield
+        with interruptible():
+            yield
     except InputError as error:
         sys.exit(_report(" ".join(str(error).split())))
     except BrokenPipeError:
         os._exit(1)
+    except (RuntimeError, MemoryError) as error:
+        explained = explain_fault(error)
+        if explained is None:
+            raise
+        sys.exit(_report(explained))
     except OSError as error:
         reason = write_failure(error)
         if reason is None:
             raise
         sys.exit(_report(f"cannot write {error.filename or 'a file'}: {reason}"))
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _report("interrupted; the same command with this run's --run_dir continues from its last checkpoint")
-        sys.exit(130)
+        print("stopped: the same command, for a training with its --run_dir, goes on from what is saved", file=sys.stderr, flush=True)
+        sys.exit(STOPPED)
 
 
 def _report(message: str) -> int:

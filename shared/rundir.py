@@ -12,11 +12,11 @@ from datetime import datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared.config import read_yaml, to_yaml
 from shared.errors import InputError
-from shared.files import write_failure, write_text
+from shared.files import lock, write_failure, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -33,6 +33,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.time()
+        self._lock: BinaryIO | None = None
 
     @classmethod
     def choose(cls, program: str, name: str, run_dir: str | None) -> "RunDirectory":
@@ -63,15 +64,25 @@ class RunDirectory:
         return read_yaml(self.config_path)
 
     def checkpoint(self, which: str) -> Path:
-        """Path of the checkpoint `last` or `best`."""
+        """Path of the checkpoint `last`, `previous` (the one before it) or `best`."""
         return self.path / "checkpoints" / f"{which}.safetensors"
 
+    @property
+    def resumable(self) -> list[Path]:
+        """Checkpoints that a run continues from, newest first."""
+        return [self.checkpoint("last"), self.checkpoint("previous")]
+
     def start(self, config: dict[str, Any]) -> None:
-        """Write config.yaml (without `run_dir`, so that `--config` of it starts a new run) and environment.json."""
+        """Write config.yaml (without `run_dir`, so that `--config` of it starts a new run) and environment.json.
+
+        Raises:
+            InputError: the folder cannot be written, or another process is at work in it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write run directory {self.path}: {write_failure(error) or error}") from error
+        self._lock = lock(self.path / ".lock")
         write_text(self.config_path, to_yaml({key: value for key, value in config.items() if key not in NOT_STORED}))
         write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
 
@@ -90,11 +101,22 @@ class RunDirectory:
             self.tensorboard.add_scalar(key, value, step)
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl, oldest first."""
+        """The lines of metrics.jsonl, oldest first. A last line that is not whole, since its writer is at it or was killed, is left out.
+
+        Raises:
+            InputError: another line is no JSON with a step.
+        """
         path = self.path / "metrics.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                yield json.loads(line)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                int(entry["step"])
+            except (ValueError, TypeError, KeyError) as error:
+                if number == len(lines):
+                    return
+                raise InputError(f"line {number} of {path} is damaged: {line[:60]!r} came, JSON with a step was expected") from error
+            yield entry
 
     def forget_after(self, step: int) -> None:
         """Drop metrics later than `step`: a resumed run writes them again."""
@@ -108,8 +130,11 @@ class RunDirectory:
         return SummaryWriter(self.path / "tensorboard")
 
     def close(self) -> None:
+        """Write out what is still to be written, and let other processes work here."""
         if "tensorboard" in self.__dict__:
             self.tensorboard.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def find_runs(program: str) -> list[RunDirectory]:

@@ -1,6 +1,8 @@
-"""Safetensors files with a JSON description, and their errors in one line."""
+"""Safetensors files with a JSON description and a checksum of both, and their errors in one line."""
 
+import hashlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +11,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files import atomic_write, keep_as
 
 
-def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], kind: str, about: dict[str, Any]) -> None:
+def write_tensors(
+    path: str | Path, tensors: dict[str, torch.Tensor], kind: str, about: dict[str, Any], previous: Path | None = None
+) -> None:
     """Write tensors and a JSON-able description of them, whole or not at all.
 
     Args:
         kind: what the file is, such as "class embeddings/1"; `read_tensors` asks for it.
         about: plain JSON values.
+        previous: where an earlier `path` is kept from the moment that the new file is read back and found right. None: it is replaced.
+
+    Raises:
+        InputError: the file cannot be written, or does not hold afterwards what was written. The earlier one is still there.
     """
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    described = json.dumps(about)
     with atomic_write(path) as temporary:
-        save_file(ready, temporary, metadata={"format": kind, "about": json.dumps(about)})
+        checksum = _checksum(ready, ready.__getitem__, described)
+        save_file(ready, temporary, metadata={"format": kind, "about": described, "sha256": checksum})
+        with safe_open(temporary, framework="pt") as file:
+            if _checksum(file.keys(), file.get_tensor, described) != checksum:
+                raise InputError(f"what was written to {path} reads back otherwise; check the disk")
+        if previous is not None and Path(path).is_file():
+            keep_as(Path(path), previous)
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the description that `write_tensors` wrote.
 
     Raises:
-        InputError: no such file, damaged, or of another kind.
+        InputError: no such file, damaged, or of another kind. A file from before there were checksums is taken without.
     """
     if not Path(path).is_file():
         raise InputError(f"no file {path}; {_word(kind)} were expected there")
@@ -40,10 +55,22 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], 
         raise InputError(f"cannot read {path}: {error}; it is cut short, damaged or no safetensors file: write it again") from error
     if metadata.get("format") != kind:
         raise InputError(f"{path} is a safetensors file of format {metadata.get('format')}; {_word(kind)} ({kind}) were expected")
+    if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, tensors.__getitem__, metadata.get("about", "")):
+        raise InputError(f"{path} is damaged: its content does not have the checksum that it was written with; write it again")
     try:
         return tensors, json.loads(metadata["about"])
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} has lost its description ({error}); write it again") from error
+
+
+def _checksum(names: Iterable[str], get: Callable[[str], torch.Tensor], about: str) -> str:
+    """SHA-256 over the description and, by name, the kind, shape and bytes of every tensor."""
+    total = hashlib.sha256(about.encode())
+    for name in sorted(names):
+        tensor = get(name)
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _word(kind: str) -> str:

@@ -1,7 +1,7 @@
 """Small parts that both training loops use."""
 
-import math
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
@@ -9,35 +9,38 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from shared.checkpoint import TrainingState
+from shared.checkpoint import TrainingState, read_newest
 from shared.config import require_same_settings
 from shared.errors import InputError
+from shared.faults import cuda_obstacle, gpu_is_plugged_in
+from shared.files import leftovers
 from shared.rundir import NOT_STORED, RunDirectory
+from shared.stopping import Stopped, StopRequest
 
 Item = TypeVar("Item")
 
 
 def choose_device(name: str, threads: int | None = None) -> torch.device:
-    """`auto` is CUDA when there is a device. `threads` limits the CPU threads of this process."""
+    """`auto` is CUDA when it can be used. `threads` limits the CPU threads of this process.
+
+    Raises:
+        InputError: CUDA was asked for and cannot be used; says why.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available() and not gpu_is_plugged_in()):
+        return torch.device("cpu")
+    if obstacle := cuda_obstacle():
+        if name != "auto":
+            raise InputError(f"the device is to be {name}, but CUDA cannot be used: {obstacle}; use cpu, or auto")
+        warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=2)
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Make every random draw of a step (dropout, style) a function of (seed, step, rank), so that resuming needs no generator state."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
-
-
-def require_finite(losses: dict[str, torch.Tensor], step: int) -> None:
-    """Stop before a bad loss reaches the weights.
-
-    Raises:
-        InputError: names the losses that are not finite.
-    """
-    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
-    if bad:
-        raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; lower the learning rate. The last checkpoint is unharmed")
 
 
 def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":
@@ -71,6 +74,13 @@ class RunningMeans:
         self._sums, self._count = {}, 0
         return means
 
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values, which keep every bit: a run that stops between two `take`s goes on with what it had."""
+        return {"sums": self._sums, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
 
 def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:
     """Start `run`, or load its last checkpoint into `state` when there is one: the same command continues.
@@ -82,16 +92,32 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     Raises:
         InputError: the folder holds something else than a run, or a run with other settings.
     """
-    last = run.checkpoint("last")
-    if run.path.is_dir() and any(run.path.iterdir()) and not run.config_path.is_file():
+    if run.path.is_dir() and set(run.path.iterdir()) - set(leftovers(run.path)) and not run.config_path.is_file():
         raise InputError(f"{run.path} is not empty and holds no run of this program; choose another --run_dir")
     if run.config_path.is_file():
         given = {key: value for key, value in config.items() if key not in NOT_STORED}
         require_same_settings(run.config, given, free=free, where=str(run.path))
-    if last.is_file():
-        state.load(last)
+    stored = read_newest(run.resumable)
+    if stored is not None:
+        state.restore(stored)
         if state.step > config["train"]["steps"]:
             raise InputError(f"{run.path} is at step {state.step} already, beyond train.steps {config['train']['steps']}; give more steps")
     run.start(config)
+    for path in leftovers(run.path) + leftovers(run.checkpoint("last").parent):
+        path.unlink(missing_ok=True)
+    for path, reason in stored.damaged.items() if stored is not None else ():
+        run.log(f"{reason}. It is now {path.with_suffix('.damaged')}, and the run goes on from the checkpoint before it")
+        path.replace(path.with_suffix(".damaged"))
     run.forget_after(state.step)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")
+
+
+def leave_if_asked(stop: StopRequest, run: RunDirectory, state: TrainingState) -> None:
+    """End the program after a loop that a request to stop has ended, and that has saved `state`.
+
+    Raises:
+        Stopped: says how to go on.
+    """
+    if stop.accepted:
+        run.close()
+        raise Stopped(f"step {state.step} is saved; the same command with --run_dir {run.path} continues")

@@ -20,6 +20,14 @@ def kernel_obstacle(module: str) -> str:
     return ""
 
 
+def kernels_missing(module: str, device: torch.device) -> bool:
+    """Whether kernels that would run on `device` cannot be loaded; if so, a warning says it."""
+    obstacle = kernel_obstacle(module)
+    if obstacle:
+        warnings.warn(f"the Triton kernels cannot be loaded ({obstacle}); plain torch computes on {device}, more slowly", stacklevel=3)
+    return bool(obstacle)
+
+
 def require_kernels(module: str, tensor: torch.Tensor, *, what: str, instead: str) -> None:
     """Refuse, with an InputError, what kernels cannot run on: a device that is no CUDA device, unless Triton interprets them.
 

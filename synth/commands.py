@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import InputError
 from shared.files import write_text
+from shared.stopping import STOPPED, Stopped
 from shared.training import progress_by_hand
 
 POLL_SECONDS = 0.5
@@ -27,6 +29,7 @@ class CommandLog:
 
     def __init__(self, path: Path, jobs: int) -> None:
         self.path, self.jobs = path, jobs
+        self._children: list[subprocess.Popen[bytes]] = []
         self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def run_all(self, commands: Sequence[Sequence[str]], title: str, *, total: int, done: Callable[[], int] | None = None) -> None:
@@ -39,6 +42,7 @@ class CommandLog:
 
         Raises:
             InputError: a command failed; says where its output is.
+            Stopped: a command was asked to stop.
         """
         lines = [shlex.join(["python", "-m", *command]) for command in commands]
         todo = [(line, command) for line, command in zip(lines, commands) if line not in self.seconds]
@@ -47,11 +51,13 @@ class CommandLog:
         if self.jobs == 1:
             for line, command in todo:
                 print(f"$ {line}", flush=True)
-                self._finish(line, self._run(command, None), None)
+                with self._stopped_together():
+                    outcome = self._run(command, None)
+                self._finish(line, outcome, None)
             return
         print("\n".join(f"$ {line}" for line, _ in todo), flush=True)
         logs = [self.path.parent / f"{title.split()[0]}-{lines.index(line)}.log" for line, _ in todo]
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with ThreadPoolExecutor(self.jobs) as pool, self._stopped_together(pool):
             running = [pool.submit(self._run, command, log) for (_, command), log in zip(todo, logs)]
             bar = progress_by_hand(title, total=total, unit="step" if done else "command")
             while wait(running, POLL_SECONDS).not_done:
@@ -67,11 +73,31 @@ class CommandLog:
         started = time.perf_counter()
         with open(log or os.devnull, "w", encoding="utf-8") as output:
             streams = {} if log is None else {"stdout": output, "stderr": subprocess.STDOUT}
-            status = subprocess.run([sys.executable, "-m", *command], env=environment, **streams).returncode  # type: ignore[call-overload]
+            # in a session of its own, so that Ctrl-C at the terminal reaches it once, through us
+            child = subprocess.Popen([sys.executable, "-m", *command], env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
+            self._children.append(child)
+            status = child.wait()
+            self._children.remove(child)
         return status, round(time.perf_counter() - started, 1)
+
+    @contextmanager
+    def _stopped_together(self, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
+        """When this process is asked to stop, so are its commands; those that wait for their turn are dropped."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(self._children):
+                child.terminate()
+            for child in list(self._children):
+                child.wait()
+            raise
 
     def _finish(self, line: str, outcome: tuple[int, float], log: Path | None) -> None:
         status, seconds = outcome
+        if status == STOPPED:
+            raise Stopped(f"`{line}` was asked to stop and can be continued; the same command goes on from there")
         if status:
             said = "" if log is None else f": {log.read_text(encoding='utf-8').strip().splitlines()[-1]} (all of it in {log})"
             raise InputError(f"`{line}` ended with status {status}{said}")

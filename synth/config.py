@@ -233,12 +233,12 @@ class CompareConfig(Protocol):
 
 FREE_ON_RESUME = {
     *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers"),
-    *("train.steps", "train.stop_after", "train.save_every", "train.threads", "train.recompute"),
+    *("train.steps", "train.stop_after", "train.save_every", "train.threads", "train.recompute", "train.not_finite"),
 }
 """Settings that a continued training may change."""
 
 FREE_TO_COMPARE = {
     *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "pictures"),
-    *("data.root", "data.num_workers", "train.threads"),
+    *("data.root", "data.num_workers", "train.threads", "train.not_finite"),
 }
 """Settings that a continued comparison may change: arms and seeds can be added."""

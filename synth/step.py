@@ -9,7 +9,7 @@ from torch import nn
 
 from shared.data.loader import Batch
 from shared.errors import InputError
-from shared.training import require_finite
+from shared.guards import require_finite, require_finite_gradients
 from synth.adversaries import Adversary
 from synth.config import SynthConfig
 from synth.encoder import StyleEncoder, sample_style
@@ -42,8 +42,12 @@ class Step:
         self.generator, self.discriminator, self.style_encoder = networks
         self.generator_optimizer, self.discriminator_optimizer = optimizers
 
-    def __call__(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """Update both networks. Returns the weighted terms of both losses, scalars."""
+    def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Update both networks. Returns the weighted terms of both losses, scalars.
+
+        Raises:
+            NotFinite: a loss or a gradient; the network that it would have moved has not moved.
+        """
         edges = batch_edges(batch) if self.semantics.instance_edges else None
         pyramid = self.semantics.pyramid(batch.label_maps, edges)
         seen: SemanticPyramid | None = pyramid
@@ -66,7 +70,7 @@ class Step:
             terms |= self.adversary.generator_terms(self.discriminator, batch.label_maps, seen, fakes, batch.images)
         if self.perceptual is not None:
             terms["generator/vgg"] = loss.vgg_weight * self.perceptual(fakes.float(), batch.images)
-        self._update(self.generator_optimizer, terms, step)
+        self._update(self.generator_optimizer, terms)
 
         # Discriminator: tell the fakes from the reals.
         if self.config.train.fresh_fakes:
@@ -74,15 +78,17 @@ class Step:
                 fakes = self.generator(pyramid, z=None if style is None else style.detach())
         with self.accelerator.autocast():
             judged = self.adversary.discriminator_terms(self.discriminator, batch.label_maps, seen, fakes, batch.images)
-        self._update(self.discriminator_optimizer, judged, step)
+        self._update(self.discriminator_optimizer, judged)
         return {name: value.detach() for name, value in (terms | judged).items()}
 
-    def _update(self, optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor], step: int) -> None:
-        require_finite(losses, step)
+    def _update(self, optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor]) -> None:
+        require_finite(losses)
         optimizer.zero_grad()
         self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        learners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if self.config.train.precision != "fp16":  # whose optimizer leaves out such updates, to find the scale of its losses
+            require_finite_gradients(learners)
         if self.config.train.clip_norm is not None:
-            learners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(learners, self.config.train.clip_norm)
         optimizer.step()
 

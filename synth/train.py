@@ -5,16 +5,18 @@ import copy
 import torch
 from accelerate import Accelerator
 
-from shared.checkpoint import TrainingState, read_checkpoint
+from shared.checkpoint import TrainingState, read_newest
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from shared.guards import UpdateGuard
 from shared.program import run_program
 from shared.rundir import RunDirectory
-from shared.training import RunningMeans, begin_or_continue, choose_device, progress, seed_step
+from shared.stopping import StopRequest
+from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.class_tables import read_class_table
@@ -30,6 +32,7 @@ from synth.step import Step
 from synth.vgg import PerceptualLoss, find_vgg_weights
 
 SAMPLES = 6
+MEMORY_ADVICE = "Lower train.batch_size or input.size, or set train.recompute to true"
 
 
 def train(config: SynthConfig) -> None:
@@ -75,6 +78,7 @@ def train(config: SynthConfig) -> None:
         "discriminator_optimizer": discriminator_optimizer,
     }
     state = TrainingState(modules, optimizers, describe(config, train_set))
+    means = state.small["means"] = RunningMeans()
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
     step_once = Step(
@@ -105,28 +109,32 @@ def train(config: SynthConfig) -> None:
     end = min(settings.steps, settings.stop_after or settings.steps)
     sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
     samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
-    means = RunningMeans()
-    for batch in progress(batches(state.step, end), "train", total=end, initial=state.step):
+    guard = UpdateGuard(settings.not_finite, (generator, discriminator), run, lambda: MEMORY_ADVICE)
+    stop = StopRequest()
+    for batch in stop.watch(progress(batches(state.step, end), "train", total=end, initial=state.step)):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
             set_rate(optimizer, rate * factor)
         seed_step(settings.seed, state.step, accelerator.process_index)
-        means.add(step_once(batch.to(device), state.step))
+        with guard.update(state.step) as names:
+            names += batch.names
+            means.add(step_once(batch.to(device)))
         if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
         state.step += 1
 
-        last = state.step == end
-        if last and average is not None and end == settings.steps:
+        finished = state.step == settings.steps
+        if finished and average is not None:
             measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
-        if state.step % settings.log_every == 0 or last:
+        if state.step % settings.log_every == 0 or finished:
             run.log_metrics(state.step, means.take() | {"learning_rate/generator": rates.generator_lr * factor})
-        if state.step % settings.sample_every == 0 or last:
+        if state.step % settings.sample_every == 0 or finished:
             grid = sample_grid(average or generator, encoder, samples, spec)
             run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
-        if state.step % settings.save_every == 0 or last:
-            state.save(run.checkpoint("last"))
+        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
+            state.save(run.checkpoint("last"), run.checkpoint("previous"))
 
+    leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
         run.log(f"wrote {run.path / 'samples.png'}")
@@ -153,9 +161,9 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
         InputError: it does not fit the classes, or is not as wide as when the run began; names class and file.
     """
     table = read_class_table(config.semantics).rows_of(spec.class_names, spec.name)
-    last = run.checkpoint("last")
-    if last.is_file():
-        stored = read_checkpoint(last)[0].get("generator.semantics.table")
+    begun_with = read_newest(run.resumable)
+    if begun_with is not None:
+        stored = begun_with.tensors.get("generator.semantics.table")
         if stored is not None and stored.shape[1] != table.shape[1]:
             raise InputError(
                 f"the row of class {spec.class_names[0]} in {config.semantics} has {table.shape[1]} numbers, but {run.path} began with "

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from shared.triton_kernels import kernel_obstacle, kernels_agree
+from shared.triton_kernels import kernels_agree, kernels_missing
 from synth.bags_triton import DTYPES, triton_bag_sums
 from synth.bags_triton import MODULE as BAGS
 from synth.gathered_convolution import Geometry, distinct_patches, torch_bag_sums
@@ -30,7 +30,7 @@ def modulation_by_triton(x: Tensor, rows: Tensor) -> bool:
 @cache
 def bags_agree(device: torch.device) -> bool:
     """Whether sums over bags of every kind are those of plain torch on this device; checked once, in the seconds of compilation."""
-    if kernel_obstacle(BAGS):
+    if kernels_missing(BAGS, device):
         return False
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(0, 12, (120,), generator=generator)
@@ -50,7 +50,7 @@ def bags_agree(device: torch.device) -> bool:
 @cache
 def modulation_agrees(device: torch.device) -> bool:
     """The same for the sweeps of the modulation."""
-    if kernel_obstacle(MODULATION):
+    if kernels_missing(MODULATION, device):
         return False
     generator = torch.Generator().manual_seed(0)
     ids = torch.zeros(1, 20, 30, dtype=torch.int64)

@@ -4,13 +4,15 @@ import contextlib
 import io
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.launcher import Launcher
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -61,3 +63,17 @@ def _invoke(program: str, *arguments: object) -> Outcome:
 def invoke() -> Callable[..., Outcome]:
     """`python -m program arguments…` in this process: the same code path without the time to import torch."""
     return _invoke
+
+
+@pytest.fixture(scope="session")
+def only_launcher() -> Iterator[Launcher]:
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def launcher(only_launcher: Launcher) -> Iterator[Launcher]:
+    """Starts programs in processes of their own, to be signalled and killed; none outlives the test."""
+    yield only_launcher
+    only_launcher.kill_all()

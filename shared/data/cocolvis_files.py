@@ -53,9 +53,10 @@ def read_lvis(path: Path) -> list[LvisImage]:
     try:
         folders = {image["id"]: image["coco_url"].split("/")[-2] for image in content["images"]}
         images = {
-            image["id"]: LvisImage(image["id"], image["height"], image["width"], folders[image["id"]], []) for image in content["images"]
+            image["id"]: LvisImage(int(image["id"]), int(image["height"]), int(image["width"]), folders[image["id"]], [])
+            for image in content["images"]
         }
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{path} is not like LVIS v1: images need id, height, width and coco_url ({error!r})") from error
     for image_id, annotation in _annotations(content, path):
         if image_id not in images:

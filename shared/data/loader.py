@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
+from shared.stopping import leave_signals_to_parent
 
 Transform = Callable[[Sample], Sample]
 Draw = tuple[int, int, int]
@@ -106,6 +107,7 @@ class BatchLoader:
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
+            worker_init_fn=_begin_worker,
         )
 
     def __len__(self) -> int:
@@ -116,6 +118,10 @@ class BatchLoader:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+
+def _begin_worker(number: int) -> None:
+    leave_signals_to_parent()
 
 
 def collate(samples: list[Sample | InputError]) -> Batch | InputError:

@@ -139,8 +139,9 @@ def _open(path: Path) -> Side:
 
 def _warn_of_sizes(first_images: list[Path]) -> None:
     sizes = set()
+    unreadable = (OSError, Image.DecompressionBombError)  # such a file is named when it is read
     for path in first_images:
-        with contextlib.suppress(OSError), Image.open(path) as image:  # an unreadable file is named when it is read
+        with contextlib.suppress(*unreadable), Image.open(path) as image:
             sizes.add(f"{image.height} × {image.width}")
     if len(sizes) > 1:
         log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))

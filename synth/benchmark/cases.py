@@ -79,7 +79,7 @@ def save_label_maps(config: DataConfig, count: int, path: Path) -> Tensor:
 
 def label_maps(case: Case) -> Tensor:
     """(images, height, width) int64 with ids in [−1, C), on the case's device."""
-    maps = torch.from_numpy(np.load(case.maps))
+    maps = torch.from_numpy(np.load(case.maps, allow_pickle=False))
     if len(maps) < case.images:
         raise InputError(f"there are {len(maps)} label maps, but images is {case.images}; give at least as many maps")
     return spread(resized(maps[: case.images], case.height, case.width), int(maps.max()) + 1, case.classes).to(case.device)

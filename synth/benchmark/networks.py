@@ -98,7 +98,7 @@ class TrainingStep:
         self.batch = Batch(images.to(case.device), label_maps(case), None, [""] * case.images)
 
     def __call__(self) -> Any:
-        return self.step(self.batch, 0)
+        return self.step(self.batch)
 
 
 def _multiscale(case: Case, name: str, semantics: Semantics) -> Opponent:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from shared.checkpoint import TrainingState, read_checkpoint
+from shared.checkpoint import TrainingState, read_checkpoint, read_newest
 from shared.errors import InputError
+from shared.training import RunningMeans
 
 
 def make_state(width: int = 3, seed: int = 0) -> TrainingState:
@@ -69,3 +70,44 @@ def test_missing_damaged_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"checkpoint tensors .* were expected"):
         read_checkpoint(path)
+
+
+def test_one_changed_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    make_state().save(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a.safetensors is damaged: .* checksum"):
+        read_checkpoint(path)
+
+
+def test_the_checkpoint_before_is_kept_and_used(tmp_path: Path) -> None:
+    last, previous = tmp_path / "last.safetensors", tmp_path / "previous.safetensors"
+    assert read_newest([last, previous]) is None
+    state = make_state()
+    for step in (1, 2, 3):
+        state.step = step
+        state.save(last, previous)
+    assert [read_checkpoint(path)[1]["step"] for path in (last, previous)] == [3, 2]
+    last.write_bytes(last.read_bytes()[:-5])
+    found = read_newest([last, previous])
+    assert found is not None
+    assert (found.path, found.meta["step"]) == (previous, 2)
+    assert "cannot read" in found.damaged[last]
+    previous.write_text("foreign")
+    with pytest.raises(InputError, match=r"last.safetensors.*previous.safetensors.*no checkpoint is left"):
+        read_newest([last, previous])
+
+
+def test_small_states_keep_every_bit(tmp_path: Path) -> None:
+    means = RunningMeans()
+    for value in (0.1, 1 / 3, 1e-300):
+        means.add({"loss": torch.tensor(value)})
+    state = make_state()
+    state.small["means"] = means
+    state.save(tmp_path / "a.safetensors")
+    other = make_state()
+    restored = other.small["means"] = RunningMeans()
+    other.load(tmp_path / "a.safetensors")
+    assert restored.take() == means.take()

@@ -1,12 +1,13 @@
 """Files are whole or not there."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from shared.errors import InputError
-from shared.files import atomic_write, write_text
+from shared.files import atomic_write, keep_as, leftovers, write_text
 
 
 def test_success_replaces_the_old_file(tmp_path: Path) -> None:
@@ -47,3 +48,22 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
         temporary.unlink()
         temporary.touch(mode=0o600)
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_kept_file_stays_as_it_was(tmp_path: Path) -> None:
+    path, kept = tmp_path / "a", tmp_path / "kept"
+    for text in ("one", "two"):
+        write_text(path, text)
+        keep_as(path, kept)
+    write_text(path, "three")
+    assert (path.read_text(), kept.read_text()) == ("three", "two")
+
+
+def test_only_files_of_dead_writers_are_leftovers(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    for name in (f".a.json.{child}.tmp", f".b.json.{os.getpid()}.tmp", ".mine.tmp", "c.json"):
+        (tmp_path / name).touch()
+    assert [path.name for path in leftovers(tmp_path)] == [f".a.json.{child}.tmp"]

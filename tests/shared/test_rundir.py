@@ -1,6 +1,8 @@
 """Run directories are numbered, resumable and say what made them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,26 @@ def test_no_run_and_no_folder_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot write run directory"):
         RunDirectory(tmp_path / "file" / "run").start({})
+
+
+def test_a_half_written_last_line_is_left_out_and_others_are_named(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
+    assert [entry["step"] for entry in run.metrics()] == [1, 2]
+    run.forget_after(1)
+    assert path.read_text() == '{"step": 1}\n'
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(InputError, match=r"line 2 of .*metrics.jsonl is damaged"):
+        list(run.metrics())
+
+
+def test_a_run_directory_belongs_to_one_process(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start({})
+    attempt = "import sys; from pathlib import Path; from shared.files import lock; lock(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", attempt, str(run.path / ".lock")]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert "InputError: another process is at work in" in refused.stderr
+    run.close()
+    assert subprocess.run(command, capture_output=True).returncode == 0

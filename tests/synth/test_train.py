@@ -105,7 +105,7 @@ def made_update(recompute: bool, *, clip_norm: float | None = None, channels_las
     step = Step(config, Accelerator(cpu=True), semantics, seen, adversary, (generator, network, None), optimizers, None)  # type: ignore[arg-type]
     for number in range(2):
         torch.manual_seed(number)
-        step(Batch(torch.rand(2, 3, 32, 64) * 2 - 1, torch.randint(-1, 5, (2, 32, 64)), None, ["a", "b"]), number)
+        step(Batch(torch.rand(2, 3, 32, 64) * 2 - 1, torch.randint(-1, 5, (2, 32, 64)), None, ["a", "b"]))
     gradients = {f"{name}.grad": value.grad for name, value in generator.named_parameters() if value.grad is not None}
     return {**generator.state_dict(), **gradients, **{f"judge.{name}": value for name, value in network.state_dict().items()}}
 

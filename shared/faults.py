@@ -1,0 +1,53 @@
+"""Failures of the machine rather than of the input, in one line: memory, drivers, processes that are killed."""
+
+import re
+from pathlib import Path
+
+import torch
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+_LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
+_NO_KERNELS = re.compile(r"no kernel image is available|driver .* (too old|insufficient)|NVIDIA driver")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the machine or of a GPU, was asked for and refused."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def one_line(error: BaseException) -> str:
+    """The first sentence or line of an error of a library, without the place in its source."""
+    text = re.sub(r"\[[^\]]*\.cpp:\d+\]\s*|^.*Error: ", "", str(error).strip().split("\n")[0])
+    return text.split(". ")[0].rstrip(". ") or type(error).__name__
+
+
+def explain_fault(error: BaseException) -> str | None:
+    """What has failed and what to do, where the cause is the machine; else None."""
+    if is_out_of_memory(error):
+        return f"memory has ended: {one_line(error)}. Smaller batches, crops or pictures need less; or stop other programs"
+    text = str(error)
+    if _LOST_WORKER.search(text):
+        shared = ", or its shared memory (/dev/shm) is too small" if "bus error" in text.lower() else ""
+        return (
+            f"a process that reads data was killed, most likely for want of memory{shared}; nothing is lost but the steps since the last "
+            "checkpoint. The same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers"
+        )
+    if _NO_KERNELS.search(text):
+        return f"the GPU cannot be used: {one_line(error)}. Use --train.device cpu, or a driver and a torch that fit each other"
+    return None
+
+
+def cuda_obstacle() -> str:
+    """Why CUDA cannot be used here; empty where it can, found out by computing something."""
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except (RuntimeError, AssertionError) as error:
+        return one_line(error)
+    return ""
+
+
+def gpu_is_plugged_in() -> bool:
+    """Whether the system shows an NVIDIA GPU, usable or not."""
+    return Path("/dev/nvidia0").exists()

@@ -1,0 +1,103 @@
+"""Leaving when asked to: SIGTERM and Ctrl-C end every program with status 3, and a training saves first.
+
+While a `StopRequest` watches a loop, the first signal lets the step end; a second one, from `REPEATS` seconds on, ends the program where
+it is. Schedulers and launchers often send a signal twice, to a process and to its group, and such a pair counts once. Elsewhere a
+signal ends the program at once. Files are written whole or not at all, whenever it comes.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+STOPPED = 3
+"""Exit status of a program that was asked to stop and can be continued."""
+REPEATS = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """A program has left early because it was asked to; the message says how to go on."""
+
+
+class StopRequest:
+    """Whether this process has been asked to stop while it is in the loop that `watch` goes through.
+
+    Attributes:
+        accepted: the last answer of `due`.
+    """
+
+    def __init__(self) -> None:
+        self._asked_at: float | None = None
+        self.accepted = False
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """`items` until `due` has said yes; signals are requests meanwhile."""
+        with _handling(self._note):
+            for item in items:
+                yield item
+                if self.accepted:
+                    return
+
+    def due(self) -> bool:
+        """Whether to save and leave; to be asked once at the end of every step."""
+        self.accepted = self._asked_at is not None
+        return self.accepted
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+        elif now - self._asked_at > REPEATS:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    with _handling(_interrupt):
+        yield
+
+
+def leave_signals_to_parent() -> None:
+    """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group, and the parent decides what follows from them.
+
+    SIGTERM ends this process where the parent sends it, or where the parent is gone.
+    """
+    parent = os.getppid()
+
+    def heed_parent() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
+            pass
+        os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # later threads inherit it, so that only the wait below takes it
+    threading.Thread(target=heed_parent, daemon=True).start()
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Set the handler of both signals, but where a signal is ignored (nohup, background jobs), and restore them afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers, and gets the signals
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    chosen = [number for number, old in before.items() if old is not signal.SIG_IGN]
+    for number in chosen:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, before[number])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

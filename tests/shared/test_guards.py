@@ -1,0 +1,187 @@
+"""What is no number does not reach the weights, and failures of the machine are told in one line."""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import shared.data
+from shared.checkpoint import read_checkpoint
+from shared.data import DataConfig
+from shared.data.spec import Sample, SegmentationDataset
+from shared.errors import InputError
+from shared.faults import explain_fault
+from shared.guards import SKIPPED_IN_A_ROW, NotFinite, UpdateGuard, require_finite, require_finite_gradients
+from shared.rundir import RunDirectory
+from shared.training import choose_device
+from shared.triton_kernels import kernels_missing
+from tests.launcher import Launcher
+from tests.test_faults import SEG, SYNTH
+
+Invoke = Callable[..., Any]
+
+
+class Poisoned(SegmentationDataset):
+    """A data set whose third image holds no numbers in one channel."""
+
+    def __init__(self, clean: SegmentationDataset) -> None:
+        self.clean, self.spec, self.split = clean, clean.spec, clean.split
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.clean[index]
+        sample.image = sample.image.float() / 255
+        if index == 2 and self.split == "train":
+            sample.image[0] = float("nan")
+        return sample
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = shared.data.build_dataset
+
+    def build(config: DataConfig, split: Any) -> SegmentationDataset:
+        return Poisoned(clean(config, split))
+
+    monkeypatch.setattr(shared.data, "build_dataset", build)
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("command", [[*SEG, "--input.jitter", 0], SYNTH])
+def test_a_poisoned_image_stops_the_training_or_is_left_out(command: list[object], invoke: Invoke) -> None:
+    command = [*command, "--data.num_workers", 0, "--train.steps", 6, "--train.save_every", 1]
+    outcome = invoke(*command, "--run_dir", "run")
+    errors = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
+    assert outcome.status == 1
+    assert len(errors) == 1, outcome.errors
+    name = shared.data.build_dataset(DataConfig(), "train")[2].name
+    assert f"which reads {name}; the weights have not moved" in errors[0]
+    assert "is not finite at step" in errors[0]
+    require_finite_checkpoint(Path("run"))
+
+    outcome = invoke(*command, "--run_dir", "skipping", "--train.not_finite", "skip")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.output.count(f"which reads {name}; this update is left out") == 1
+    require_finite_checkpoint(Path("skipping"))
+
+
+def require_finite_checkpoint(run: Path) -> None:
+    path = run / "checkpoints/last.safetensors"
+    if path.is_file():  # not where the first step was refused
+        assert [key for key, tensor in read_checkpoint(path)[0].items() if not tensor.isfinite().all()] == []
+
+
+def norm_guard(rule: str, run: Path) -> tuple[nn.Module, UpdateGuard]:
+    network = nn.BatchNorm1d(2)
+    return network, UpdateGuard(rule, [network], RunDirectory(run), lambda: "Use less")
+
+
+def test_a_gradient_that_is_no_number_is_noticed_though_the_loss_is_finite(tmp_path: Path) -> None:
+    network, guard = norm_guard("skip", tmp_path)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with guard.update(7) as names:
+        names.append("a.png")
+        output = network(torch.rand(3, 2))
+        loss = torch.sqrt((output - output).sum())  # 0, with the gradient 0 · ∞
+        loss.backward()
+        require_finite({"loss": loss})
+        require_finite_gradients(network.parameters())
+        pytest.fail("the gradient passed")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert "a gradient is not finite at step 7, which reads a.png; this update is left out" in (tmp_path / "log.txt").read_text()
+
+
+def test_many_lost_updates_in_a_row_stop(tmp_path: Path) -> None:
+    _, guard = norm_guard("skip", tmp_path)
+
+    def lose(step: int) -> None:
+        with guard.update(step):
+            raise NotFinite("loss x is not finite")
+
+    for step in range(SKIPPED_IN_A_ROW):
+        lose(step)
+    with guard.update(20):
+        pass
+    for step in range(SKIPPED_IN_A_ROW):
+        lose(step)
+    with pytest.raises(InputError, match="as at 20 steps before"):
+        lose(41)
+
+
+def test_when_memory_ends_the_largest_batch_is_told(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address space is limited once the training has begun, so that the system refuses a real allocation."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    begin = RunDirectory.forget_after
+
+    def begin_and_limit(run: RunDirectory, step: int) -> None:
+        begin(run, step)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, limits[1]))
+
+    monkeypatch.setattr(RunDirectory, "forget_after", begin_and_limit)
+    size = ["--data.scenes.height", 256, "--data.scenes.width", 512, "--train.batch_size", 12, "--data.num_workers", 0]
+    try:
+        outcome = invoke(*SEG, *size, "--run_dir", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    errors = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
+    assert outcome.status == 1
+    assert len(errors) == 1, outcome.errors
+    assert "memory has ended at step 0" in errors[0]
+    assert "A step on 12 images of 256x512 is predicted to need" in errors[0]
+    assert "largest train.batch_size for the" in errors[0]
+
+
+def test_a_killed_worker_is_one_line(launcher: Launcher) -> None:
+    process = launcher.start(*SEG, "--train.steps", 10000, "--run_dir", "run")
+    while not Path("run/checkpoints/last.safetensors").exists():
+        time.sleep(0.02)
+    os.kill(process.workers[0], signal.SIGKILL)
+    assert process.wait() == 1
+    assert "error: a process that reads data was killed" in process.errors
+    assert "Traceback" not in process.errors
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …", "memory has ended: CUDA out of memory"),
+        (
+            "CUDA error: no kernel image is available for execution on it\nCUDA kernel errors …",
+            "the GPU cannot be used: CUDA error",
+        ),
+        ("The NVIDIA driver on your system is too old (found version 11040). Please update", "system is too old (found version 11040)"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible …", "/dev/shm"),
+    ],
+)
+def test_messages_of_libraries(message: str, told: str) -> None:
+    explained = explain_fault(RuntimeError(message))
+    assert explained is not None
+    assert told in explained
+    assert "\n" not in explained
+
+
+def test_our_own_mistakes_are_not_explained_away() -> None:
+    assert explain_fault(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA can be used here")
+def test_cuda_that_cannot_be_used_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the device is to be cuda, but CUDA cannot be used: .*; use cpu, or auto"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+def test_kernels_that_cannot_be_loaded_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"cannot be loaded \(No module named 'shared.no_such_kernels'\); plain torch computes on cpu"):
+        assert kernels_missing("shared.no_such_kernels", torch.device("cpu"))

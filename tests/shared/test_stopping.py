@@ -1,0 +1,113 @@
+"""A request to stop ends a program in order: after the step, saved, with a status of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shared.checkpoint import read_checkpoint
+from shared.data import DataConfig, build_dataset
+from shared.data.loader import build_train_loader
+from shared.data.spec import Sample
+from shared.stopping import REPEATS, STOPPED, StopRequest
+from tests.launcher import Launcher
+
+Invoke = Callable[..., Any]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals) -> None:
+    before, stop, finished = signal.getsignal(number), StopRequest(), []
+    for step in stop.watch(range(5)):
+        if step == 2:
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+        finished.append(step)
+        assert stop.due() == (step == 2)
+    assert finished == [0, 1, 2]
+    assert stop.accepted
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_request_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    stop = StopRequest()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in stop.watch(range(2)):
+            signal.raise_signal(signal.SIGTERM)
+            monkeypatch.setattr(time, "monotonic", lambda: now + REPEATS + 1)
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the second signal was not heeded")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        for _ in stop.watch(range(1)):
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.due()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _slowly(sample: Sample) -> Sample:
+    time.sleep(0.02)
+    return sample
+
+
+def test_workers_leave_signals_to_the_training() -> None:
+    """Both signals reach the workers too, as from a terminal or a scheduler; every batch still comes, and the workers end with the loop."""
+    dataset = build_dataset(DataConfig(), "train")
+    loader = build_train_loader(dataset, _slowly, batch_size=1, seed=0, start_step=0, num_steps=6, num_workers=2)
+    batches = iter(loader)
+    first = next(batches)
+    workers = _children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+        subprocess.run(["kill", "-TERM", str(worker)], check=True)  # not from the parent, whose word counts
+    assert len([first, *batches]) == 6
+    assert not set(_children()) & set(workers)
+
+
+def _children() -> list[int]:
+    return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+SETTINGS = ["--data.num_workers", 1, "--data.scenes.height", 32, "--data.scenes.width", 32, "--data.scenes.train_length", 4]
+SETTINGS += ["--data.scenes.val_length", 2, "--model.width", 16, "--train.batch_size", 1, "--train.threads", 1]
+SETTINGS += ["--train.save_every", 1000, "--train.log_every", 3]
+
+
+def test_a_training_saves_leaves_with_its_own_status_and_continues_exactly(launcher: Launcher, invoke: Invoke) -> None:
+    training = launcher.start("seg.train", *SETTINGS, "--train.steps", 100000, "--run_dir", "run")
+    metrics = Path("run/metrics.jsonl")
+    while not metrics.is_file() or not metrics.read_text():
+        time.sleep(0.02)
+    os.killpg(training.pid, signal.SIGTERM)
+    assert training.wait() == STOPPED, training.errors
+    assert "is saved; the same command with --run_dir run continues" in training.errors
+    assert "Traceback" not in training.errors
+    step = read_checkpoint(Path("run/checkpoints/last.safetensors"))[1]["step"]
+    # the schedule depends on the number of steps, so the uninterrupted run has the same and leaves a little later
+    stop = ["--train.steps", 100000, "--train.stop_after", step + 4]
+    for run in ("run", "whole"):
+        outcome = invoke("seg.train", *SETTINGS, *stop, "--run_dir", run)
+        assert outcome.status == 0, outcome.errors
+    resumed, whole = (read_checkpoint(Path(run) / "checkpoints/last.safetensors") for run in ("run", "whole"))
+    assert resumed[1]["small"] == whole[1]["small"]
+    assert all(torch.equal(resumed[0][name], whole[0][name]) for name in whole[0])
+    lines = [
+        [json.loads(line) | {"seconds": 0} for line in (Path(run) / "metrics.jsonl").read_text().splitlines()] for run in ("run", "whole")
+    ]
+    assert lines[0] == lines[1]
