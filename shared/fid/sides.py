@@ -87,9 +87,14 @@ def open_side(path: Path) -> Side:
     return statistics
 
 
-def warn_of_sizes(first_images: list[Path]) -> None:
-    """Say so where the two sides have images of different size; `first_images` has one of each side."""
-    sizes = set()
+def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None) -> None:
+    """Say so where the two sides have images of different size.
+
+    Args:
+        first_images: one of each side that is in files.
+        made: (height, width) of images that are in none.
+    """
+    sizes = set() if made is None else {f"{made[0]} × {made[1]}"}
     for path in first_images:
         with contextlib.suppress(OSError), Image.open(path) as image:  # an unreadable file is named when it is read
             sizes.add(f"{image.height} × {image.width}")
