@@ -115,7 +115,7 @@ class LayoutImages:
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         transform = layout_transform(self.preparation, multiple=self.generator.size_multiple)
-        for name, file in self.files.items():
+        for name, file in sorted(self.files.items(), key=lambda item: Path(item[0])):  # the order in which the files would be read again
             label_map = self.codes.read(file)
             layout = prepare_layout(label_map, self.instances.get(name), transform)
             size = image_size(self.generator, layout, file)
