@@ -9,7 +9,7 @@ N images, F features.
 import numpy as np
 import torch
 
-from shared.fid.frechet import FeatureStatistics, covariance_root
+from shared.fid.frechet import FeatureStatistics, covariance_root, sum_of_singular_values
 
 SHARE = 10
 """The smallest subset is this part of the images, as published, where that is not below F."""
@@ -39,8 +39,7 @@ def extrapolated_distance(real: FeatureStatistics, generated: FeatureStatistics,
     for size in sizes:
         subset = FeatureStatistics(dim, keep_features=False)
         subset.update(features[torch.randperm(len(features), generator=generator)[:size]])
-        # tr (Σa Σb)^½ once more, here from eigenvalues: with subsets of full rank they are exact enough, and faster
-        overlap = torch.linalg.eigvalsh(root @ subset.covariance @ root.T).clamp(min=0).sqrt().sum().item()
+        overlap = sum_of_singular_values(root @ covariance_root(subset).T)
         distances.append((real.mean - subset.mean).square().sum().item() + variance + subset.covariance.trace().item() - 2 * overlap)
     _, intercept = np.polyfit(1 / sizes, distances, 1)
     return float(intercept)

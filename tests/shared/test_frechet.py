@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InputError
 from shared.fid import Extractor, FeatureStatistics, frechet_distance
+from shared.fid.frechet import sum_of_singular_values
 
 
 def normal(count: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -74,6 +75,14 @@ def test_pytorch_fid_agrees(count: int, dim: int) -> None:
     except TypeError as error:
         pytest.skip(f"pytorch-fid's distance does not run with this SciPy: {error}")
     assert frechet_distance(a, b) == pytest.approx(theirs, rel=1e-9 if count > dim else 1e-5)
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-6, 1e-12, 0.0])
+def test_singular_values_are_exact_whatever_the_spectrum(smallest: float) -> None:
+    """Down to spectra whose squares are lost to rounding."""
+    basis = torch.linalg.qr(normal(24, 24)).Q
+    values = torch.linspace(1, smallest, 24, dtype=torch.float64) ** 3
+    assert sum_of_singular_values(basis * values @ basis.T) == pytest.approx(float(values.sum()), rel=1e-10)
 
 
 # properties
