@@ -105,7 +105,8 @@ def _expand_switches(arguments: list[str]) -> list[str]:
 
 
 def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:
-    help_of = {entry.arg_name: entry.description or "" for entry in parse_from_object(config_class).params}
+    classes = [base for base in reversed(config_class.__mro__) if dataclasses.is_dataclass(base)]
+    help_of = {entry.arg_name: entry.description or "" for base in classes for entry in parse_from_object(base).params}
     parser = ArgumentParser(prog=f"python -m {program}", exit_on_error=False, allow_abbrev=False, description=config_class.__doc__)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
     hints = typing.get_type_hints(config_class)

@@ -1,6 +1,6 @@
 """Distances between sets of images in the features of a network. The networks are in `shared.fid.features`."""
 
-from shared.fid.frechet import FeatureStatistics, frechet_distance
+from shared.fid.frechet import Extractor, FeatureStatistics, frechet_distance
 from shared.fid.kernel import kernel_distance
 
-__all__ = ["FeatureStatistics", "frechet_distance", "kernel_distance"]
+__all__ = ["Extractor", "FeatureStatistics", "frechet_distance", "kernel_distance"]

@@ -3,18 +3,21 @@
 N images, F features.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from pytorch_fid import inception
 from torch import nn
 
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.fid.encoder_file import load_encoder
+from shared.fid.frechet import Extractor
+from shared.fid.torchvision_models import TORCHVISION, find_weights, load_headless
 from shared.fid.weights import SHA256_PREFIX, WeightsUnavailable, inception_weights
+from shared.files import sha256
 
 INCEPTION_LABEL = "Inception-2015"
 INCEPTION_DIM = 2048
@@ -23,30 +26,33 @@ log = logging.getLogger(__name__)
 
 
 def titles(label: str) -> tuple[str, str]:
-    """What the Fréchet and the kernel distance are called in the features of the network `label`."""
-    return ("FID", "KID") if label == INCEPTION_LABEL else ("FD-seg", "KD-seg")
+    """What the Fréchet and the kernel distance are called in the features of the network `label`: FID and KID for one network only."""
+    if label == INCEPTION_LABEL:
+        return "FID", "KID"
+    features = label.removeprefix(TORCHVISION).split()[0] if label.startswith(TORCHVISION) else "seg"
+    return f"FD-{features}", f"KD-{features}"
 
 
 class FeatureNetwork(nn.Module):
     """A frozen network from images to features.
 
     Args:
-        label: a few words that identify the network; kept in statistics files.
+        extractor: the network in words, the hash of its weights and its resize rule; kept in statistics files.
         description: one sentence on what the network is and what its distances compare with.
 
     Attributes:
         dim: F.
-        title, kernel_title: names of the distances, "FID" and "KID" or "FD-seg" and "KD-seg".
+        title, kernel_title: names of the distances, such as "FID" and "KID", or "FD-seg" and "KD-seg".
     """
 
     dim: int
 
-    def __init__(self, network: nn.Module, label: str, description: str) -> None:
+    def __init__(self, network: nn.Module, extractor: Extractor, description: str) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
-        self.label, self.description = label, description
-        self.title, self.kernel_title = titles(label)
+        self.extractor, self.description = extractor, description
+        self.title, self.kernel_title = titles(extractor.network)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) float RGB in [0, 1] -> (N, F) float32."""
@@ -70,7 +76,7 @@ class InceptionFeatures(FeatureNetwork):
         with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
             network = inception.InceptionV3()
         description = f"FID by the pytorch-fid protocol: {INCEPTION_LABEL} pool3, weights {SHA256_PREFIX}, images resized to 299 × 299."
-        super().__init__(network, INCEPTION_LABEL, description)
+        super().__init__(network, Extractor(INCEPTION_LABEL, sha256(weights), "bilinear to 299x299, not antialiased"), description)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.network(images.contiguous(memory_format=torch.channels_last))[0].flatten(1)
@@ -88,14 +94,15 @@ class EncoderFeatures(FeatureNetwork):
 
     def __init__(self, path: str | Path) -> None:
         backbone, meta = load_encoder(path)
-        sha = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
+        sha = sha256(path)
+        name = f"{meta['backbone']} encoder {sha[:8]}, {meta['dataset']}"
         if meta.get("head", "softmax") != "softmax":
             log.warning("%s comes from a run with head %s, whose own embeddings it favours; use one of head softmax", path, meta["head"])
         description = (
-            f"FD-seg: stage means of our {meta['backbone']} segmentation encoder {sha}, trained on {meta['dataset']}; it is not FID, "
+            f"FD-seg: stage means of our {meta['backbone']} segmentation encoder {sha[:8]}, trained on {meta['dataset']}; it is not FID, "
             "and compares with no paper and no other encoder, only with results of this one."
         )
-        super().__init__(backbone, f"{meta['backbone']} encoder {sha}, {meta['dataset']}", description)
+        super().__init__(backbone, Extractor(name, sha, "none"), description)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         with torch.no_grad():
@@ -104,6 +111,38 @@ class EncoderFeatures(FeatureNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         stages = self.network((images - self.mean) / self.std)
         return torch.cat([stage.mean((2, 3)) for stage in stages], dim=1)
+
+
+class TorchvisionFeatures(FeatureNetwork):
+    """What the last layer of a classifier of torchvision's reads.
+
+    Images are resized (bilinear, antialiased, aspect ratio ignored) to the size that the classifier was trained at.
+
+    Args:
+        name: of the model in torchvision, such as resnet50.
+        path: file with its weights. None: torch's cache.
+
+    Raises:
+        InputError: unknown model, no weights, or a file that is not theirs.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        file = find_weights(name, path)
+        network, self.dim, reading = load_headless(name, file)
+        self.size = reading.size
+        sha, title = sha256(file), titles(TORCHVISION + name)[0]
+        description = f"{title}: the last features of torchvision's {name}, weights {sha[:8]}; it is not FID, and compares with no FID."
+        rule = f"bilinear to {self.size}x{self.size}, antialiased"
+        super().__init__(network, Extractor(f"{TORCHVISION}{name} {sha[:8]}", sha, rule), description)
+        self.register_buffer("mean", torch.tensor(reading.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(reading.std).view(3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        resized = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return self.network((resized - self.mean) / self.std).flatten(1)
 
 
 def build_feature_network(
@@ -116,13 +155,16 @@ def build_feature_network(
     """A feature network on `device`.
 
     Args:
-        name: "inception"; the path of an encoder file; or "auto": Inception when its weights are to be had, else `encoder_path`.
-        weights_path: Inception weights file; None = torch's cache, or a download into it.
+        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto": Inception when its
+            weights are to be had, else `encoder_path`.
+        weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
         encoder_path: encoder file for "auto".
 
     Raises:
         InputError: the weights or the encoder are missing, damaged, or not what they should be.
     """
+    if name.startswith(TORCHVISION):
+        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights_path is None else Path(weights_path)).to(device)
     if name not in ("auto", "inception"):
         return EncoderFeatures(name).to(device)
     try:

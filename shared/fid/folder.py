@@ -1,12 +1,14 @@
 """Folders of images, and the statistics of a stream of images."""
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from shared.data.pictures import read_image
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
 from shared.fid.frechet import FeatureStatistics
@@ -14,6 +16,8 @@ from shared.training import progress
 
 LOSSY = {".jpg", ".jpeg"}
 SUFFIXES = {".png", *LOSSY}
+READERS = 2
+"""Threads that decode pictures while the network computes; decoding leaves Python's lock."""
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +45,44 @@ def find_images(folder: str | Path) -> list[Path]:
     return images
 
 
+def read_ahead(files: Sequence[Path], ahead: int) -> Iterator[torch.Tensor]:
+    """`read_image` of every file, in order, `ahead` of them read before they are asked for.
+
+    Raises:
+        InputError: an unreadable file, by name.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[Future[torch.Tensor]] = deque()
+        try:
+            for file in files:
+                waiting.append(pool.submit(read_image, file))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def image_statistics(
-    network: FeatureNetwork, images: Iterable[torch.Tensor], *, total: int, batch_size: int = 32, title: str = "features"
+    network: FeatureNetwork,
+    images: Iterable[torch.Tensor],
+    *,
+    total: int,
+    batch_size: int = 32,
+    title: str = "features",
+    keep_features: bool = True,
 ) -> FeatureStatistics:
     """Statistics of a stream of images, with a progress bar.
 
     Args:
         network: on the device to compute on.
-        images: such as `map(read_image, files)`; each (3, H, W) uint8: rounded to 8 bit, as files are. Sizes may differ.
+        images: such as `read_ahead(files, ahead)`; each (3, H, W) uint8: rounded to 8 bit, as files are. Sizes may differ.
         total: number of images, for the bar.
         batch_size: most images at once; images of different size never share a batch.
+        keep_features: see `FeatureStatistics`.
     """
-    statistics = FeatureStatistics(network.dim, network=network.label)
+    statistics = FeatureStatistics(network.dim, keep_features, network.extractor)
     device = next(network.parameters()).device
     for batch in _batches(progress(images, title, total=total, unit="image"), batch_size):
         with torch.no_grad():

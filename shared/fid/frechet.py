@@ -4,13 +4,15 @@
 
 With Σ = AᵀA, the eigenvalues of Σa Σb are the squared singular values of A Bᵀ, so tr (Σa Σb)^½ is the sum of those singular
 values. No product of covariances and no matrix square root of an asymmetric matrix is made: both lose half of the digits when
-there are fewer images than features, which is the usual case here.
+there are fewer images than features, which is the usual case here. Where there are more, no digits are at stake, and the singular
+values come faster as roots of the eigenvalues of A Bᵀ B Aᵀ.
 
 N images, F features. Everything is float64.
 """
 
 import zipfile
 import zlib
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,31 @@ from shared.files import atomic_write
 
 ROUNDING = 1e-6
 """Negative values up to this share of the total variance are rounding errors and count as 0."""
+PRECISION = 1e-10
+"""Largest relative error of a sum of singular values that come from eigenvalues."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What features come from; "" for what a file does not tell.
+
+    Attributes:
+        network: a few words that identify the network.
+        weights: SHA-256 of its weights file.
+        resize: how images come to the size that it reads.
+    """
+
+    network: str = ""
+    weights: str = ""
+    resize: str = ""
+
+    def difference(self, other: "Extractor") -> str:
+        """Such as "network a and b": the first thing that both tell differently; "" where there is none."""
+        for name, ours in asdict(self).items():
+            theirs = getattr(other, name)
+            if ours and theirs and ours != theirs:
+                return f"{name} {ours} and {theirs}"
+        return ""
 
 
 class FeatureStatistics:
@@ -31,16 +58,16 @@ class FeatureStatistics:
     Args:
         dim: F.
         keep_features: also keep the features themselves; the kernel distance needs them, and the Fréchet distance is more exact
-            and faster with them while N ≤ F.
-        network: which network the features come from; distances between different networks are refused. "" = not recorded.
+            and faster with them while N ≤ F. Without them memory does not grow with N.
+        extractor: what the features come from; distances between features of different ones are refused.
 
     Attributes:
         count: N; None when read from a file that does not tell.
         mean: (F,) float64.
     """
 
-    def __init__(self, dim: int, keep_features: bool = True, network: str = "") -> None:
-        self.dim, self.network = dim, network
+    def __init__(self, dim: int, keep_features: bool = True, extractor: Extractor = Extractor()) -> None:
+        self.dim, self.extractor = dim, extractor
         self.count: int | None = 0
         self.mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum of outer products of centred features
@@ -95,7 +122,8 @@ class FeatureStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file that pytorch-fid reads too (`mu`, `sigma`), whole or not at all."""
-        arrays = {"mu": self.mean.numpy(), "sigma": self.covariance.numpy(), "network": np.array(self.network)}
+        arrays = {"mu": self.mean.numpy(), "sigma": self.covariance.numpy()}
+        arrays |= {name: np.array(value) for name, value in asdict(self.extractor).items()}
         if self.count is not None:
             arrays["count"] = np.array(self.count)
         if self.features is not None:
@@ -115,7 +143,8 @@ class FeatureStatistics:
         dim = len(mean) if mean.ndim == 1 else 0
         if covariance.shape != (dim, dim) or not (mean.isfinite().all() and covariance.isfinite().all()):
             raise InputError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} are no finite mean and covariance")
-        statistics = cls(dim, keep_features="features" in arrays, network=str(arrays.get("network", "")))
+        extractor = Extractor(*(str(arrays.get(field.name, "")) for field in fields(Extractor)))
+        statistics = cls(dim, keep_features="features" in arrays, extractor=extractor)
         statistics.count = int(arrays["count"]) if "count" in arrays else None
         statistics.mean = mean
         statistics._scatter = covariance * (statistics.count - 1 if statistics.count else 1)
@@ -134,25 +163,39 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """
     if a.dim != b.dim:
         raise InputError(f"the statistics have {a.dim} and {b.dim} features; both sides must come from one network")
-    if a.network and b.network and a.network != b.network:
-        raise InputError(f"the statistics come from the networks {a.network} and {b.network}; both sides must come from one network")
+    if difference := a.extractor.difference(b.extractor):
+        raise InputError(f"the statistics differ in what their features come from: {difference}; both sides must come from one network")
     variance = (a.covariance.trace() + b.covariance.trace()).item()
-    overlap = torch.linalg.svdvals(_root(a) @ _root(b).T).sum().item()
+    overlap = sum_of_singular_values(covariance_root(a) @ covariance_root(b).T)
     distance = (a.mean - b.mean).square().sum().item() + variance - 2 * overlap
     if distance < -ROUNDING * variance:
         raise ArithmeticError(f"Fréchet distance {distance} is negative beyond rounding (total variance {variance})")
     return max(distance, 0.0)
 
 
-def _root(statistics: FeatureStatistics) -> torch.Tensor:
-    """A matrix A with F columns and AᵀA = covariance: the centred features while they are the smaller one, else the symmetric root."""
+def covariance_root(statistics: FeatureStatistics) -> torch.Tensor:
+    """A matrix A with F columns and AᵀA = covariance: the centred features while they are the smaller one, else a square root."""
     features, count = statistics.features, statistics.count
     if features is not None and count is not None and count <= statistics.dim:
         return (features.double() - statistics.mean) / (count - 1) ** 0.5
+    factor, failed = torch.linalg.cholesky_ex(statistics.covariance)
+    if not failed:
+        return factor.T
     values, vectors = torch.linalg.eigh(statistics.covariance)
     if values[0] < -ROUNDING * values.sum():
         raise InputError(f"sigma has the negative eigenvalue {values[0]:.3g}; it is no covariance, compute the statistics again")
     return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+
+def sum_of_singular_values(matrix: torch.Tensor) -> float:
+    """Of a float64 matrix. From eigenvalues where their rounding, of eps times the largest, is far below the smallest."""
+    if matrix.shape[0] == matrix.shape[1]:
+        values = torch.linalg.eigvalsh(matrix @ matrix.T)
+        rounding = len(values) * torch.finfo(values.dtype).eps * values[-1].item()
+        roots = values.clamp(min=0).sqrt()
+        if values[0] > 10 * rounding and len(values) * rounding / roots[0] < PRECISION * roots.sum():
+            return roots.sum().item()
+    return torch.linalg.svdvals(matrix).sum().item()
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

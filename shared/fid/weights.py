@@ -3,7 +3,6 @@
 It is the Inception network of 2015 with 1008 outputs, ported by pytorch-fid. torchvision's own Inception weights give other numbers.
 """
 
-import hashlib
 import http.client
 import logging
 import shutil
@@ -15,7 +14,7 @@ from pytorch_fid.inception import FID_WEIGHTS_URL
 from tqdm import tqdm
 
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files import atomic_write, sha256
 
 SHA256_PREFIX = "6726825d"
 TIMEOUT_SECONDS = 10
@@ -67,8 +66,7 @@ def _download(file: Path) -> None:
 def _require_hash(file: Path) -> None:
     if not file.is_file():
         raise InputError(f"no Inception weights at {file}; download {FID_WEIGHTS_URL} to there")
-    with open(file, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256(file)
     if not found.startswith(SHA256_PREFIX):
         raise InputError(
             f"{file} is not the FID weights file or is damaged: its SHA-256 begins {found[:8]}, {SHA256_PREFIX} was expected; "

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from shared.backbone import build_backbone
 from shared.errors import InputError
-from shared.fid import frechet_distance, kernel_distance
+from shared.fid import Extractor, frechet_distance, kernel_distance
 from shared.fid.encoder_file import load_encoder, save_encoder
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics
@@ -94,7 +94,7 @@ def test_encoder_features(encoder_file: Path) -> None:
     assert features.shape == (2, network.dim) == (2, sum(backbone.channels))
     assert (network.title, network.kernel_title) == ("FD-seg", "KD-seg")
     assert "not FID" in network.description
-    assert hashlib.sha256(encoder_file.read_bytes()).hexdigest()[:8] in network.label
+    assert hashlib.sha256(encoder_file.read_bytes()).hexdigest()[:8] in network.extractor.network
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -126,7 +126,7 @@ class MeanColour(FeatureNetwork):
     dim = 3
 
     def __init__(self) -> None:
-        super().__init__(torch.nn.Conv2d(3, 3, 1), "mean colour", "The mean colour.")
+        super().__init__(torch.nn.Conv2d(3, 3, 1), Extractor("mean colour"), "The mean colour.")
         self.batch_sizes: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -139,7 +139,7 @@ def test_images_of_several_sizes_keep_their_order() -> None:
     network = MeanColour()
     statistics = image_statistics(network, iter(images), total=8, batch_size=3)
     assert network.batch_sizes == [3, 2, 2, 1]
-    assert (statistics.count, statistics.network) == (8, "mean colour")
+    assert (statistics.count, statistics.extractor.network) == (8, "mean colour")
     expected = torch.stack([image.float().mean((1, 2)) / 255 for image in images])
     assert statistics.features is not None
     assert torch.allclose(statistics.features, expected, atol=1e-6)

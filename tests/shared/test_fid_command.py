@@ -1,6 +1,7 @@
 """`python -m shared.fid` from its arguments to its lines, its files and its errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 from shared.backbone import build_backbone
 from shared.errors import InputError
-from shared.fid import FeatureStatistics
+from shared.fid import Extractor, FeatureStatistics
 from shared.fid.__main__ import FidConfig, main, score
 from shared.fid.encoder_file import save_encoder
+from shared.files import sha256
 from shared.visualise import save_png
 
 
@@ -38,22 +40,27 @@ def no_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(inputs: Path, **changes: object) -> FidConfig:
     given = {"real": inputs / "real", "generated": inputs / "generated", "encoder": inputs / "encoder.safetensors", "device": "cpu"}
-    return FidConfig(**(given | changes))  # type: ignore[arg-type]
+    return FidConfig(**(given | {"subsets": 5} | changes))  # type: ignore[arg-type]
 
 
 def test_folders_to_lines_and_json(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score(config(inputs, json=tmp_path / "result.json"))
-    description, distance, kernel, manifold, note = capsys.readouterr().out.splitlines()
+    description, distance, kernel, infinite, manifold, floor, note = capsys.readouterr().out.splitlines()
     assert "not FID" in description
     assert distance.startswith("FD-seg (tiny encoder ")
     assert "park, D=208, N=6/6): " in distance
     assert kernel.startswith("KD-seg (tiny encoder ")
     assert " ± " in kernel
+    assert infinite == "FD-seg∞ (at infinitely many generated images): needs 416 generated images, twice the number of features"
     assert manifold.startswith("precision 0.")
+    assert floor.startswith("floor, real half against real half (N=3/3): FD-seg ")
     assert "only at equal N" in note
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["title"], result["dim"], result["count_real"], result["count_generated"]) == ("FD-seg", 208, 6, 6)
     assert result["distance"] > 0
+    assert result["weights"] == sha256(inputs / "encoder.safetensors")
+    assert (result["resize"], result["infinite_distance"], result["floor"]["count"]) == ("none", None, 3)
+    assert 0 < result["floor"]["distance"] < result["distance"]
     assert result["manifold"].keys() == {"precision", "recall", "density", "coverage"}
     assert f"{result['distance']:.4f}" in distance
 
@@ -63,6 +70,56 @@ def test_saved_statistics_give_the_same_result(inputs: Path, tmp_path: Path, cap
     first = capsys.readouterr().out
     score(config(inputs, real=tmp_path / "real.npz"))
     assert capsys.readouterr().out == first
+
+
+def test_statistics_of_other_weights_or_sizes_are_refused(inputs: Path, tmp_path: Path) -> None:
+    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    for name, message in (("weights", "features: weights 0123 and "), ("resize", "features: resize 0123 and none")):
+        with np.load(tmp_path / "real.npz") as stored:
+            np.savez(tmp_path / f"{name}.npz", **(dict(stored) | {name: np.array("0123")}))
+        with pytest.raises(InputError, match=message):
+            score(config(inputs, real=tmp_path / f"{name}.npz"))
+
+
+def test_real_images_are_read_once(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cache follows the content: it answers for a copy, and not for a changed picture or another encoder."""
+    real, cache = tmp_path / "copy", tmp_path / "cache"
+    shutil.copytree(inputs / "real", real)
+    score(config(inputs, cache=cache))
+    first = capsys.readouterr()
+    score(config(inputs, real=real, cache=cache))
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "real: 100%" in first.err and "copy: " not in again.err
+    assert len(list(cache.iterdir())) == 1
+    save_png(np.zeros((32, 48, 3), np.uint8), real / "0.png")
+    score(config(inputs, real=real, cache=cache))
+    changed = capsys.readouterr()
+    assert "copy: 100%" in changed.err and changed.out != first.out
+    save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "park"})
+    score(config(inputs, encoder=tmp_path / "e.safetensors", cache=cache))
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_damaged_cache_is_made_again(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, cache=tmp_path / "cache"))
+    first = capsys.readouterr().out
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    score(config(inputs, cache=tmp_path / "cache"))
+    assert capsys.readouterr().out == first
+    assert FeatureStatistics.load(file).count == 6
+
+
+def test_without_features_only_the_frechet_distance(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, json=tmp_path / "with.json"))
+    capsys.readouterr()
+    score(config(inputs, statistics_only=True, json=tmp_path / "without.json"))
+    _, _, kernel, _ = capsys.readouterr().out.splitlines()
+    assert kernel == "KD-seg: needs the features of both sides, which are not there"
+    given, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("with", "without"))
+    assert alone["distance"] == pytest.approx(given["distance"], rel=1e-4)
+    assert alone["manifold"] is alone["floor"] is None
 
 
 def test_a_set_has_distance_zero_to_itself(inputs: Path, tmp_path: Path) -> None:
@@ -79,24 +136,24 @@ def test_dry_run_says_what_it_would_do(inputs: Path, tmp_path: Path, capsys: pyt
 def test_two_files_of_pytorch_fid_need_no_network(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shared.fid.__main__.INCEPTION_DIM", 16)  # 2048 take seconds
+    monkeypatch.setattr("shared.fid.sides.INCEPTION_DIM", 16)  # 2048 take seconds
     for name, shift in (("a", 0.0), ("b", 0.5)):
         np.savez(tmp_path / f"{name}.npz", mu=np.full(16, shift), sigma=np.eye(16))
     score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", encoder=None))
     distance, kernel = capsys.readouterr().out.splitlines()
     assert distance == "FID (Inception-2015, D=16, N=not recorded/not recorded): 4.0000"
-    assert kernel == "KID: needs the features of both sides; a statistics file has only mu and sigma"
+    assert kernel == "KID: needs the features of both sides, which are not there"
 
 
 def test_statistics_of_another_network_are_refused(inputs: Path, tmp_path: Path) -> None:
     for name, network, dim in (("other", "resnet50 encoder", 208), ("unnamed", "", 208), ("inception", "Inception-2015", 2048)):
-        statistics = FeatureStatistics(dim, network=network)
+        statistics = FeatureStatistics(dim, extractor=Extractor(network))
         statistics.update(torch.randn(3, dim))
         statistics.save(tmp_path / f"{name}.npz")
     for name, message in {
-        "other": "other.npz has features of resnet50 encoder, but the images would get those of tiny encoder",
+        "other": "other.npz and the images .* differ in their features: network resnet50 encoder and tiny encoder",
         "unnamed": "unnamed.npz does not tell its network and has 208 features; 2048 were expected",
-        "inception": "inception.npz has features of Inception-2015",
+        "inception": "network Inception-2015 and tiny encoder",
     }.items():
         with pytest.raises(InputError, match=message):
             score(config(inputs, real=tmp_path / f"{name}.npz"))

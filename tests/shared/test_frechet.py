@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InputError
-from shared.fid import FeatureStatistics, frechet_distance
+from shared.fid import Extractor, FeatureStatistics, frechet_distance
+from shared.fid.frechet import sum_of_singular_values
 
 
 def normal(count: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -18,7 +19,7 @@ def normal(count: int, dim: int, seed: int = 0) -> torch.Tensor:
 
 
 def statistics(features: torch.Tensor, *, keep_features: bool = True, batch: int = 1000, network: str = "") -> FeatureStatistics:
-    result = FeatureStatistics(features.shape[1], keep_features=keep_features, network=network)
+    result = FeatureStatistics(features.shape[1], keep_features=keep_features, extractor=Extractor(network))
     for part in features.split(batch):
         result.update(part)
     return result
@@ -76,6 +77,14 @@ def test_pytorch_fid_agrees(count: int, dim: int) -> None:
     assert frechet_distance(a, b) == pytest.approx(theirs, rel=1e-9 if count > dim else 1e-5)
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-6, 1e-12, 0.0])
+def test_singular_values_are_exact_whatever_the_spectrum(smallest: float) -> None:
+    """Down to spectra whose squares are lost to rounding."""
+    basis = torch.linalg.qr(normal(24, 24)).Q
+    values = torch.linspace(1, smallest, 24, dtype=torch.float64) ** 3
+    assert sum_of_singular_values(basis * values @ basis.T) == pytest.approx(float(values.sum()), rel=1e-10)
+
+
 # properties
 
 
@@ -128,7 +137,7 @@ def test_round_trip(tmp_path: Path, keep_features: bool) -> None:
     saved = statistics(normal(9, 4), keep_features=keep_features, network="Inception-2015")
     saved.save(tmp_path / "real.npz")
     loaded = FeatureStatistics.load(tmp_path / "real.npz")
-    assert (loaded.count, loaded.dim, loaded.network) == (9, 4, "Inception-2015")
+    assert (loaded.count, loaded.dim, loaded.extractor.network) == (9, 4, "Inception-2015")
     assert torch.equal(loaded.mean, saved.mean)
     assert torch.allclose(loaded.covariance, saved.covariance, rtol=1e-15)
     assert (loaded.features is not None) == keep_features
@@ -150,7 +159,7 @@ def test_files_of_pytorch_fid_and_for_it(tmp_path: Path) -> None:
     with np.load(tmp_path / "ours.npz") as file:
         np.savez(tmp_path / "theirs.npz", mu=file["mu"], sigma=file["sigma"])
     theirs = FeatureStatistics.load(tmp_path / "theirs.npz")
-    assert (theirs.count, theirs.features, theirs.network) == (None, None, "")
+    assert (theirs.count, theirs.features, theirs.extractor) == (None, None, Extractor())
     assert frechet_distance(theirs, ours) == pytest.approx(0, abs=1e-6)
     with pytest.raises(InputError, match="without their image count"):
         theirs.update(normal(2, 4))
@@ -204,7 +213,7 @@ def test_refusals() -> None:
         frechet_distance(four, five)
     with pytest.raises(InputError, match="at least 2 images; there are 1"):
         frechet_distance(statistics(normal(1, 4)), four)
-    with pytest.raises(InputError, match="networks a and b"):
+    with pytest.raises(InputError, match="network a and b"):
         frechet_distance(statistics(normal(9, 4), network="a"), statistics(normal(9, 4), network="b"))
 
 

@@ -1,5 +1,6 @@
 """`python -m synth.generate`: sizes, styles, label conventions and refusals, on networks with random weights."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from shared.backbone import build_backbone
 from shared.checkpoint import TrainingState
 from shared.config import to_dict
 from shared.data.pairs import PairDataset
 from shared.data.pictures import LabelCodes, read_image
 from shared.data.spec import DatasetSpec, Sample
+from shared.fid.encoder_file import save_encoder
 from shared.rundir import RunDirectory
 from synth.config import GeneratorConfig, InputConfig, SynthConfig
 from synth.generation import generate, style_of
@@ -328,3 +331,39 @@ def test_resampling_is_refused(plain: Path, noisy: Path, invoke: Invoke, tmp_pat
         invoke("synth.generate", noisy, layout, "-o", out, "--resample", "sky, tram")
     )
     assert not out.exists()
+
+
+# scores without files
+
+
+def test_score_is_generate_and_then_fid(styled: Path, tmp_path: Path, invoke: Invoke) -> None:
+    """Of two images per layout with styles of their own, to the last digit; the real side comes from its folder or its statistics."""
+    for index in range(3):
+        save(tmp_path / f"maps/{index}.png", labels(index))
+    for index in range(4):
+        save(tmp_path / f"real/{index}.png", np.random.default_rng(index).integers(0, 256, (32, 64, 3), np.uint8))
+    torch.manual_seed(0)
+    save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
+    made, measured = ["--samples", 2, "--seed", 5], ["--encoder", tmp_path / "e.safetensors", "--subsets", 5]
+    assert invoke("synth.generate", styled, tmp_path / "maps", "-o", tmp_path / "out", *made).status == 0
+    files = [*measured, "--seed", 5, "--json", "files.json", "--save_statistics", "real.npz"]
+    assert invoke("shared.fid", tmp_path / "real", tmp_path / "out", *files).status == 0
+    for real in (tmp_path / "real", "real.npz"):
+        scored = invoke("synth.score", styled, tmp_path / "maps", "--real", real, *made, *measured, "--json", "score.json")
+        assert scored.status == 0, scored.errors
+        (direct, detour) = (json.loads(Path(name).read_text()) for name in ("score.json", "files.json"))
+        assert direct["count_generated"] == 6
+        assert direct.pop("generated") == str(styled)
+        assert direct.pop("real") == str(real)
+        assert detour | direct == detour
+
+
+def test_score_says_what_it_would_do(plain: Path, tmp_path: Path, invoke: Invoke) -> None:
+    layout = save(tmp_path / "a.png", labels())
+    for index in range(2):
+        save(tmp_path / f"real/{index}.png", np.zeros((16, 32, 3), np.uint8))
+    save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
+    command = ["synth.score", plain, layout, "--real", tmp_path / "real", "--encoder", tmp_path / "e.safetensors"]
+    outcome = invoke(*command, "--dry-run")
+    assert "would compare 2 images of" in outcome.output and "with 1 generated ones of (32, 64) pixels" in outcome.output
+    assert "at least 2 images; there are 1" in refusal(invoke(*command))

@@ -1,0 +1,152 @@
+"""The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
+
+import contextlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from shared.errors import InputError
+from shared.fid.cache import cached_statistics
+from shared.fid.comparison import Comparison
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, build_feature_network
+from shared.fid.folder import find_images, image_statistics, read_ahead
+from shared.fid.frechet import Extractor, FeatureStatistics
+from shared.fid.torchvision_models import TORCHVISION
+from shared.fid.weights import WeightsUnavailable
+from shared.files import write_text
+from shared.rundir import RUNS
+from shared.training import choose_device
+
+Side = list[Path] | FeatureStatistics
+"""One of the two sets: its image files, or its statistics."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class DistanceConfig:
+    """How the distance between two sets of images is taken."""
+
+    features: str = "inception"
+    """Network of the features: inception gives FID and KID; torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME."""
+    weights: Path | None = None
+    """Weights file of that network. Null: torch's cache, or, for inception, a download into it."""
+    encoder: Path | None = None
+    """Encoder file; gives FD-seg and KD-seg in its features, in place of the network above."""
+    cache: Path | None = RUNS / "statistics"
+    """Folder for the statistics of real images, by content: they are not computed twice. Null: none. A file has 34 MB with
+    Inception's features."""
+    statistics_only: bool = False
+    """Keep no features, so that memory does not grow with the number of images: gives the Fréchet distance alone."""
+    json: Path | None = None
+    """Also write the results to this JSON file."""
+    batch_size: int = 32
+    """Images at once."""
+    subsets: int = 100
+    """Random subsets whose mean and standard deviation are the kernel distance."""
+    seed: int = 0
+    """Seed of these subsets, of the extrapolation's and of the floor's halves."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
+    dry_run: bool = False
+    """Check the images, the statistics files and the network, say what would be compared, and stop."""
+
+    def __post_init__(self) -> None:
+        if self.weights and self.encoder:
+            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
+        if self.features != "inception" and not self.features.startswith(TORCHVISION):
+            raise InputError(f"features is {self.features}; give inception or torchvision/NAME, or an encoder file with --encoder")
+        if self.features != "inception" and self.encoder:
+            raise InputError(f"features {self.features} and encoder are both given; give one of them")
+        for name in ("batch_size", "subsets"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def open_side(path: Path) -> Side:
+    """The image files of a folder, or the statistics of a file.
+
+    Raises:
+        InputError: fewer than 2 images, or a file that is no statistics, or does not tell what they are of.
+    """
+    if path.suffix.lower() != ".npz":
+        files = find_images(path)
+        if len(files) < 2:
+            raise InputError(f"{path} holds 1 image; a distance between distributions needs at least 2 on each side")
+        return files
+    statistics = FeatureStatistics.load(path)
+    if not statistics.extractor.network:
+        if statistics.dim != INCEPTION_DIM:
+            expected = f"{INCEPTION_DIM} were expected, as FID has; compute the statistics again"
+            raise InputError(f"{path} does not tell its network and has {statistics.dim} features; {expected}")
+        statistics.extractor = Extractor(INCEPTION_LABEL)  # pytorch-fid writes no name, and with 2048 features it has this network
+    return statistics
+
+
+def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None) -> None:
+    """Say so where the two sides have images of different size.
+
+    Args:
+        first_images: one of each side that is in files.
+        made: (height, width) of images that are in none.
+    """
+    sizes = set() if made is None else {f"{made[0]} × {made[1]}"}
+    for path in first_images:
+        with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as image:  # it is named when it is read
+            sizes.add(f"{image.height} × {image.width}")
+    if len(sizes) > 1:
+        log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))
+
+
+def network_of(config: DistanceConfig) -> FeatureNetwork:
+    """The network that the settings name.
+
+    Raises:
+        InputError: its weights are not to be had.
+    """
+    name = str(config.encoder) if config.encoder else config.features
+    try:
+        return build_feature_network(name, weights_path=config.weights, device=choose_device(config.device))
+    except WeightsUnavailable as error:
+        raise WeightsUnavailable(f"{error} with --weights, or give an encoder with --encoder to get FD-seg instead") from error
+
+
+def require_network(side: Side, network: FeatureNetwork, path: Path) -> None:
+    """Refuse statistics of another network than the images of the other side would be seen by."""
+    if not isinstance(side, FeatureStatistics):
+        return
+    if difference := side.extractor.difference(network.extractor):
+        raise InputError(f"{path} and the images to be compared with it differ in their features: {difference}; use one network")
+
+
+def describe(side: Side) -> str:
+    """Such as "500 images"."""
+    count = len(side) if isinstance(side, list) else side.count
+    return f"{'an unknown number' if count is None else count} images"
+
+
+def statistics_of(
+    side: Side, network: FeatureNetwork | None, path: Path, config: DistanceConfig, *, cache: bool = False
+) -> FeatureStatistics:
+    """The statistics of a side; of image files with features unless the settings say otherwise, and from the cache where they may be."""
+    if isinstance(side, FeatureStatistics):
+        return side
+    assert network is not None, "a folder needs a network"
+    keep = not config.statistics_only
+
+    def compute() -> FeatureStatistics:
+        images = read_ahead(side, config.batch_size)
+        return image_statistics(network, images, total=len(side), batch_size=config.batch_size, title=path.name, keep_features=keep)
+
+    return cached_statistics(config.cache, network, side, keep, compute) if cache else compute()
+
+
+def tell(comparison: Comparison, config: DistanceConfig, **names: str) -> None:
+    """Print a comparison, and write it, with the names of what was compared, where the settings say so."""
+    print("\n".join(comparison.lines()))
+    if config.json:
+        write_text(config.json, json.dumps(asdict(comparison) | names, indent=2) + "\n")

@@ -1,0 +1,60 @@
+"""How far a generator's images are from real ones, without writing them: `python -m synth.score RUN LABELMAPS… --real REAL`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from shared.fid.comparison import compare
+from shared.fid.folder import image_statistics
+from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
+from shared.program import run_program
+from synth.layout_images import LayoutImages, LayoutImagesConfig
+
+
+@dataclass(kw_only=True)
+class ScoreConfig(LayoutImagesConfig, DistanceConfig):
+    """Distance between real images and those that a generator makes of label maps: what synth.generate and then shared.fid give."""
+
+    real: Path
+    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    seed: int = 0
+    """Seed of the drawn styles and noise, and of the subsets of the distances."""
+
+    def __post_init__(self) -> None:
+        LayoutImagesConfig.__post_init__(self)
+        DistanceConfig.__post_init__(self)
+
+
+def score(config: ScoreConfig) -> None:
+    """Generate, compare with the real side, print the result and write what was asked for."""
+    real, images, network = open_side(config.real), LayoutImages(config), network_of(config)
+    print(network.description)
+    require_network(real, network, config.real)
+    if config.dry_run:
+        print(f"would compare {describe(real)} of {config.real} with {len(images)} generated ones of {images.sizes}")
+        return
+    if isinstance(real, list):
+        warn_of_sizes([real[0]], made=next(iter(images))[1].shape[:2])
+    real_statistics = statistics_of(real, network, config.real, config, cache=True)
+    generated = image_statistics(
+        network,
+        as_tensors(images),
+        total=len(images),
+        batch_size=config.batch_size,
+        title="generated",
+        keep_features=not config.statistics_only,
+    )
+    comparison = compare(real_statistics, generated, subsets=config.subsets, seed=config.seed)
+    tell(comparison, config, real=str(config.real), generated=config.run)
+
+
+def as_tensors(images: LayoutImages) -> Iterator[torch.Tensor]:
+    """(3, H, W) uint8 of every image, in order."""
+    for _, image in images:
+        yield torch.from_numpy(image).permute(2, 0, 1)
+
+
+if __name__ == "__main__":
+    run_program(score, ScoreConfig, "synth.score", positional={"run": None, "label_maps": "+"})
