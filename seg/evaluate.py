@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from seg.checkpoints import load_segmenter
 from seg.config import InputConfig
-from seg.evaluation import class_table, cumulative_miou, evaluate, summary, write_evaluation
+from seg.evaluation import class_table, evaluate, summary, write_evaluation
 from seg.inputs import eval_transform
 from seg.views import ViewConfig
 from shared.config import flatten
@@ -15,6 +15,7 @@ from shared.data import build_dataset
 from shared.data.config import DataConfig
 from shared.data.loader import build_eval_loader
 from shared.errors import InputError
+from shared.metrics import cumulative_miou
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.training import choose_device
@@ -68,7 +69,7 @@ def main(config: EvaluateConfig) -> None:
     matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)
 
     print(class_table(matrix, trained.spec))
-    order, curve = cumulative_miou(matrix)
+    order, curve = cumulative_miou(matrix.labelled_pixels.cpu().numpy(), matrix.iou().numpy())
     marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
     print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
     print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")

@@ -50,19 +50,6 @@ def summary(matrix: ConfusionMatrix) -> dict[str, float]:
     }
 
 
-def cumulative_miou(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray]:
-    """mIoU of the n most frequent classes, for every n (the paper's Figure 6); frequency in labelled pixels of this evaluation.
-
-    Returns:
-        (class ids, most frequent first (M,), mIoU of the classes so far (M,)) over the M classes that occur.
-    """
-    pixels = matrix.labelled_pixels.cpu().numpy()
-    order = np.argsort(-pixels, kind="stable")
-    order = order[pixels[order] > 0]
-    iou = matrix.iou().cpu().numpy()[order]
-    return order, np.cumsum(iou) / np.arange(1, len(iou) + 1)
-
-
 def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
     """One line per class: share of the labelled pixels and IoU, both in percent; absent classes show a dash."""
     pixels = matrix.labelled_pixels.double().cpu()
@@ -74,6 +61,8 @@ def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
 
 
 def write_evaluation(path: Path, matrix: ConfusionMatrix, spec: DatasetSpec, about: dict[str, Any]) -> None:
-    """JSON with the summary, the IoU of each class (null where absent) and where the figures come from."""
+    """JSON with the summary, IoU (null where absent) and labelled pixels of each class, and where the figures come from."""
     iou = {name: None if np.isnan(value) else value for name, value in zip(spec.class_names, matrix.iou().tolist())}
-    write_text(path, json.dumps(about | summary(matrix) | {"labelled_pixels": matrix.num_pixels, "iou": iou}, indent=2))
+    pixels = dict(zip(spec.class_names, matrix.labelled_pixels.tolist()))
+    figures = summary(matrix) | {"labelled_pixels": matrix.num_pixels, "iou": iou, "class_pixels": pixels}
+    write_text(path, json.dumps(about | figures, indent=2))

@@ -5,6 +5,7 @@ C classes. The matrix has C × C counts, or the counts of the pairs that occur w
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from shared.constants import IGNORE_INDEX
@@ -122,6 +123,21 @@ class ConfusionMatrix:
             wrong = low if low < 0 else high
             expected = f"0 to {self.num_classes - 1}, or {self.ignore_index} for ignored labels"
             raise InputError(f"{name} holds class id {wrong}; expected were {expected}")
+
+
+def cumulative_miou(pixels: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """mIoU of the n most frequent classes, for every n (the paper's Figure 6).
+
+    Args:
+        pixels: (C,) labelled pixels of each class.
+        iou: (C,).
+
+    Returns:
+        (class ids, most frequent first (M,), mean of `iou` over the classes so far (M,)) of the M classes that are labelled.
+    """
+    order = np.argsort(-pixels, kind="stable")
+    order = order[pixels[order] > 0]
+    return order, np.cumsum(iou[order]) / np.arange(1, len(order) + 1)
 
 
 class _Totals(NamedTuple):

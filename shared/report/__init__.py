@@ -3,6 +3,7 @@
 Fill a `ComparisonReport`, then `write_report(report, folder)`.
 """
 
+from shared.report.class_scores import ClassScores
 from shared.report.model import (
     ArmRun,
     Command,
@@ -20,6 +21,7 @@ from shared.report.render import write_report
 
 __all__ = [
     "ArmRun",
+    "ClassScores",
     "Command",
     "ComparisonReport",
     "EmbeddingMap",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.report.class_scores import hex_colour
 from shared.report.model import EmbeddingMap
 
 WIDTH, HEIGHT, EDGE, RADIUS = 760, 500, 40, 4
@@ -93,8 +94,7 @@ def lay_out(embedding_map: EmbeddingMap) -> Layout:
     for index in _spread_order(centres):
         name, (x, y) = str(embedding_map.class_names[index]), centres[index]
         label = _place(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…", x, y, distances, taken)
-        colour = "#{:02x}{:02x}{:02x}".format(*(int(value) for value in embedding_map.palette[index]))
-        points[index] = Point(name, x, y, colour, label)
+        points[index] = Point(name, x, y, hex_colour(embedding_map.palette[index]), label)
     return Layout([points[index] for index in range(len(centres))], shares)
 
 

@@ -1,25 +1,28 @@
-"""The report's charts as inline SVG that follows the page's colours and fonts, and pictures as PNG."""
+"""The report's charts as inline SVG that follows the page's colours and fonts."""
 
-import base64
 import html
 import io
 import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
-from shared.report.model import ComparisonReport, LossCurve, Picture, ScoreKind
+from shared.report.class_scores import ClassScores
+from shared.report.model import ComparisonReport, LossCurve, ScoreKind
 from shared.report.summary import Spread, arm_spread
 from shared.report.tables import number, score_decimals, spread_text
 
 ARM_COLOURS = ("#4477aa", "#d9a520", "#dd5566", "#2e9950", "#aa3377", "#44a9c4", "#8a8a8a")
 """Told apart by colour-blind readers, legible on white and on black."""
+
+DASHES = ("-", (0, (6, 1.6)), (0, (2.4, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))
+"""Lines differ in more than their colour."""
 
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Stand-ins that matplotlib writes and `_to_svg` replaces by the page's own light or dark colours."""
@@ -29,6 +32,9 @@ BAR = 0.34
 
 CURVE_POINTS = 150
 """Points drawn per loss curve."""
+
+LOGARITHMIC_FROM = 200
+"""Classes from which a cumulative curve has a logarithmic axis."""
 
 FARTHEST_REFERENCE = 1.6
 """A reference beyond this multiple of the largest arm is cut off and its number printed, so that the arms stay legible."""
@@ -61,6 +67,32 @@ def score_bars(report: ComparisonReport, kind: ScoreKind) -> str:
         return _to_svg(figure, f"{kind.name} of every arm")
 
 
+def cumulative_chart(report: ComparisonReport, scores: ClassScores) -> str:
+    """mIoU of the n most frequent classes over n, as SVG: a line per column (the paper's Figure 6)."""
+    with _axes(height=2.9, width=5.6) as (figure, axes):
+        for column, curve in scores.curves().items():
+            colour, dashes = line_style(column_position(report, column))
+            mark = "o" if len(curve) == 1 else None
+            axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, ls=dashes, lw=1.6, marker=mark, gid=_line(report, column))
+        if (scores.pixels > 0).sum() > LOGARITHMIC_FROM:
+            axes.set_xscale("log")
+        axes.grid(axis="y", color=RULE, lw=0.6)
+        axes.set(xlabel="classes, most frequent first", ylabel="their mean IoU, %")
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        return _to_svg(figure, f"Cumulative mIoU, {scores.title}")
+
+
+def column_position(report: ComparisonReport, column: str) -> int:
+    """Where a column's colour stands in the list: at its arm's place, or behind the arms for a network."""
+    named = [*report.arms, *report.networks, *(name for scores in report.class_scores for name in scores.columns)]
+    return list(dict.fromkeys(named)).index(column)
+
+
+def line_style(position: int) -> tuple[str, Any]:
+    """Colour and dashes of a line in charts, as matplotlib takes them."""
+    return arm_colour(position), DASHES[position % len(DASHES)]
+
+
 def loss_names(report: ComparisonReport) -> list[str]:
     """All losses that any run logged, in order of first appearance."""
     return list(dict.fromkeys(name for run in report.runs for name in run.loss_curves))
@@ -72,7 +104,8 @@ def loss_panel(report: ComparisonReport, loss: str) -> str:
         for position, arm in enumerate(report.arms):
             for run in report.runs_of(arm):
                 if loss in run.loss_curves:
-                    axes.plot(*thinned(run.loss_curves[loss]), color=arm_colour(position), lw=1.1, alpha=0.85)
+                    colour, dashes = line_style(position)
+                    axes.plot(*thinned(run.loss_curves[loss]), color=colour, ls=dashes, lw=1.1, alpha=0.9, gid=_line(report, arm))
         axes.grid(axis="y", color=RULE, lw=0.6)
         axes.set_xlabel("step")
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -88,26 +121,6 @@ def thinned(curve: LossCurve) -> tuple[np.ndarray, np.ndarray]:
         return steps, values
     means = [np.array([part.mean() for part in np.array_split(array, windows)]) for array in (steps, values)]
     return means[0], means[1]
-
-
-def png(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 → PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def data_uri(image: np.ndarray) -> str:
-    """(H, W, 3) uint8 → a PNG that stands in the page itself."""
-    return "data:image/png;base64," + base64.b64encode(png(image)).decode("ascii")
-
-
-def strip(picture: Picture, arms: Sequence[str], gap: int = 4) -> np.ndarray:
-    """Label map, real image and the arms' images side by side; grey where an arm has none."""
-    blank = np.full_like(picture.real, 128)
-    images = [picture.label_map, picture.real, *(picture.generated.get(arm, blank) for arm in arms)]
-    between = np.full((picture.real.shape[0], gap, 3), 255, dtype=np.uint8)
-    return np.concatenate([part for image in images for part in (between, image)][1:], axis=1)
 
 
 def _axis_range(report: ComparisonReport, score: str, references: Sequence[float]) -> tuple[float, float]:
@@ -144,9 +157,14 @@ def _line_across(axes: Axes, value: float, num_arms: int) -> None:
     axes.vlines(np.full(num_arms, value), rows - 0.22, rows + 0.22, INK, lw=0.9, ls=":")
 
 
+def _line(report: ComparisonReport, column: str) -> str:
+    """What the page calls the lines of a column, to show one of them alone."""
+    return f"line-{column_position(report, column)}"
+
+
 @contextmanager
-def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty chart of one column's width; matplotlib's settings are restored afterwards."""
+def _axes(height: float, width: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
+    """An empty chart, of one column's width if nothing else is said; matplotlib's settings are restored afterwards."""
     with matplotlib.rc_context(
         {
             "svg.fonttype": "none",  # text stays text: smaller, selectable, in the page's font
@@ -159,7 +177,7 @@ def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
             "ytick.color": MUTED,
         }
     ):
-        figure = Figure(figsize=(2.9, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 
@@ -169,7 +187,8 @@ def _to_svg(figure: Figure, title: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": title}):  # the same report gives the same file
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"|(?<=<g) id="[^"]*"', "", text[text.index("<svg") :])
+    text = re.sub(r'(?<=<g) id="(line-\d+)"', r' class="\1"', text[text.index("<svg") :])
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"|(?<=<g) id="[^"]*"', "", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     for stand_in, variable in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
         text = text.replace(stand_in, f"var(--{variable})")

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 
 from shared.data.spec import DatasetSpec
+from shared.report.class_scores import ClassScores
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class ArmRun:
         loss_curves: loss name → curve.
         seconds: wall time of the training.
         generator_parameters: number of trained values in the generator.
+        peak_memory: of the training, in MiB; None where it was not logged.
     """
 
     semantics: str
@@ -72,6 +74,7 @@ class ArmRun:
     steps: int
     generator_parameters: int
     run_dir: str
+    peak_memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,12 @@ class ReferenceRow:
 
 @dataclass(frozen=True)
 class Picture:
-    """One label map seen by every arm. All images are (H, W, 3) uint8 RGB of one size.
+    """One label map seen by every arm, or one image seen by every network. All images are (H, W, 3) uint8 RGB of one size.
 
     Attributes:
         name: of the sample.
         label_map: coloured with the palette of the data set.
-        generated: semantics → image; an arm may be missing.
+        generated: arm → its image, or network → its prediction in colour; one may be missing.
     """
 
     name: str
@@ -170,6 +173,9 @@ class ComparisonReport:
         score_kinds: columns of the results, in order.
         runs: one per semantics and seed; arms are printed in order of first appearance.
         references: floors and ceilings.
+        panels: real images with what each network predicts of them.
+        class_scores: tables of the IoU of each class.
+        versions: library → version, and what else the results depend on.
         notes: caveats; those that follow from the numbers (one seed, unequal counts, …) are added by the report.
         baseline: the arm that paired differences are taken to.
     """
@@ -185,7 +191,10 @@ class ComparisonReport:
     embedding_map: EmbeddingMap | None = None
     protocol: Sequence[ProtocolItem] = ()
     segmentation: Sequence[SegmentationResult] = ()
+    panels: Sequence[Picture] = ()
+    class_scores: Sequence[ClassScores] = ()
     commands: Sequence[Command] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     baseline: str = "onehot"
 
@@ -208,6 +217,11 @@ class ComparisonReport:
     def seeds(self) -> list[int]:
         """All seeds used by any arm, ascending."""
         return sorted({run.seed for run in self.runs})
+
+    @property
+    def networks(self) -> list[str]:
+        """The segmentation networks of the panels, in order of first appearance."""
+        return list(dict.fromkeys(name for panel in self.panels for name in panel.generated))
 
     def runs_of(self, semantics: str) -> list[ArmRun]:
         """The runs of one arm, by seed."""

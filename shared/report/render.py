@@ -5,8 +5,9 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from markupsafe import Markup
 from shared.data.spec import DatasetSpec
 from shared.files import atomic_write, write_text
 from shared.report import figures, tables
+from shared.report.class_scores import ClassScores, extremes, hex_colour
 from shared.report.embedding_map import lay_out, nearest_classes
 from shared.report.markdown import to_markdown
-from shared.report.model import ComparisonReport, EmbeddingMap, Picture
+from shared.report.model import ComparisonReport, EmbeddingMap, Picture, ScoreKind
+from shared.report.pictures import data_uri, png, strip
 from shared.report.summary import arm_spread, caveats, paired_differences
 
 
@@ -33,43 +36,96 @@ def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Pa
         InputError: the folder cannot be written, or the disk is full.
     """
     folder = Path(folder)
-    files = [f"pictures/{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', picture.name)}.png" for index, picture in enumerate(report.pictures)]
-    for file, picture in zip(files, report.pictures):
-        with atomic_write(folder / file) as temporary:
-            temporary.write_bytes(figures.png(figures.strip(picture, report.arms)))
+    picture_files = _write_strips(report.pictures, report.arms, folder, "pictures")
+    panel_files = _write_strips(report.panels, report.networks, folder, "segmentations")
     write_text(folder / "report.json", json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(folder / "report.md", to_markdown(report, files))
+    write_text(folder / "report.md", to_markdown(report, picture_files, panel_files))
     write_text(folder / "index.html", to_html(report))
     return folder / "index.html"
 
 
 def to_html(report: ComparisonReport) -> str:
     """The page as text. Every string of the report is escaped; only our own SVG goes in as markup."""
-    loader = FileSystemLoader(Path(__file__).parent)
+    loader = FileSystemLoader(Path(__file__).parent / "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(data_uri=figures.data_uri, arm_colour=figures.arm_colour)
+    environment.filters.update(data_uri=data_uri, arm_colour=figures.arm_colour, column_position=partial(figures.column_position, report))
     return environment.get_template("report.html").render(
         report=report,
         tables=tables,
+        headlines=headlines(report),
         caveats=caveats(report),
         bars=[(kind, Markup(figures.score_bars(report, kind))) for kind in report.score_kinds],
         losses=[(name, Markup(figures.loss_panel(report, name))) for name in figures.loss_names(report)],
+        effort=effort(report),
+        classes=[(scores, Markup(figures.cumulative_chart(report, scores)), *extremes(scores)) for scores in report.class_scores],
         legend=class_legend(report),
         embedding_layout=lay_out(report.embedding_map) if report.embedding_map else None,
+        embedding_data=embedding_data(report.embedding_map) if report.embedding_map else None,
     )
+
+
+def embedding_data(embedding_map: EmbeddingMap, count: int = 5) -> dict[str, Any]:
+    """What the page's script knows of the map: names, and the nearest classes of each with their distances."""
+    ids, distances = nearest_classes(embedding_map.vectors, count)
+    return {"names": list(embedding_map.class_names), "near": plain(ids), "distances": plain(distances.round(3))}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The arm (by position) with the best mean of a score, and that mean as text."""
+
+    kind: ScoreKind
+    arm: int
+    text: str
+
+
+def headlines(report: ComparisonReport) -> list[Headline]:
+    """One per score that at least two arms have; whether the lead is more than chance is for the tables to say."""
+    found = []
+    for kind in report.score_kinds:
+        spreads = [(arm, arm_spread(report, name, kind.name)) for arm, name in enumerate(report.arms)]
+        finite = [(arm, spread) for arm, spread in spreads if spread and math.isfinite(spread.mean)]
+        if len(finite) > 1:
+            arm, best = (min if kind.lower_is_better else max)(finite, key=lambda entry: entry[1].mean)
+            found.append(Headline(kind, arm, tables.spread_text(best, tables.score_decimals(report, kind.name))))
+    return found
+
+
+def effort(report: ComparisonReport) -> list[tuple[str, list[tuple[str, int, float, str]]]]:
+    """Titles of what a training costs, each with (arm, its position, share of the largest, text); what was not logged is left out."""
+    step_time = {arm: [1000 * run.seconds / run.steps for run in report.runs_of(arm) if run.steps] for arm in report.arms}
+    memory = {arm: [run.peak_memory for run in report.runs_of(arm) if run.peak_memory is not None] for arm in report.arms}
+    found = []
+    for title, unit, taken in (("Training time per step", "ms", step_time), ("Peak memory", "MiB", memory)):
+        means = {arm: float(np.mean(values)) for arm, values in taken.items() if values}
+        if means:
+            largest = max(*means.values(), 1e-9)
+            found.append((title, [(arm, report.arms.index(arm), mean / largest, f"{mean:.0f} {unit}") for arm, mean in means.items()]))
+    return found
 
 
 def class_legend(report: ComparisonReport) -> list[tuple[str, str]]:
     """(colour, class name) of the classes in the label maps shown, largest first; classes of one colour share an entry."""
-    if not report.pictures:
+    shown = [picture.label_map for picture in report.pictures]
+    shown += [colours for panel in report.panels for colours in (panel.label_map, *panel.generated.values())]
+    if not shown:
         return []
-    pixels = np.concatenate([picture.label_map.reshape(-1, 3) for picture in report.pictures])
+    pixels = np.concatenate([colours.reshape(-1, 3) for colours in shown])
     colours, areas = np.unique(pixels, axis=0, return_counts=True)
-    names: dict[tuple[int, ...], list[str]] = {}
+    names: dict[str, list[str]] = {}
     for colour, name in zip(report.dataset.palette, report.dataset.class_names):
-        names.setdefault(tuple(int(value) for value in colour), []).append(name)
-    ordered = [tuple(int(value) for value in colours[index]) for index in np.argsort(-areas)]
-    return [("#{:02x}{:02x}{:02x}".format(*colour), " / ".join(names.get(colour, ["no class"]))) for colour in ordered]
+        names.setdefault(hex_colour(colour), []).append(name)
+    ordered = [hex_colour(colours[index]) for index in np.argsort(-areas, kind="stable")]
+    return [(colour, " / ".join(names.get(colour, ["no class"]))) for colour in ordered]
+
+
+def _write_strips(shown: Sequence[Picture], columns: Sequence[str], folder: Path, name: str) -> list[str]:
+    """A PNG strip per picture, under `folder`/`name`; returns their paths relative to `folder`."""
+    files = [f"{name}/{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', picture.name)}.png" for index, picture in enumerate(shown)]
+    for file, picture in zip(files, shown):
+        with atomic_write(folder / file) as temporary:
+            temporary.write_bytes(png(strip(picture, columns)))
+    return files
 
 
 def to_json(report: ComparisonReport) -> dict[str, Any]:
@@ -86,6 +142,9 @@ def plain(value: Any) -> Any:
             return {"name": value.name, "num_classes": value.num_classes}
         case Picture():
             return {"name": value.name, "generated": list(value.generated)}
+        case ClassScores():
+            figures_of = {column: plain(values) for column, values in value.iou.items()}
+            return {"title": value.title, "class_names": list(value.class_names), "pixels": plain(value.pixels), "iou": figures_of}
         case EmbeddingMap():
             ids, distances = nearest_classes(value.vectors, 3)
             return {"class_names": list(value.class_names), "nearest": plain(ids), "distances": plain(distances)}

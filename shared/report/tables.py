@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.report.class_scores import ClassScores, hex_colour
 from shared.report.embedding_map import nearest_classes
 from shared.report.model import ComparisonReport, EmbeddingMap, Score
 from shared.report.summary import Spread, arm_spread, count_range, paired_differences, scores_of
@@ -13,22 +14,27 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller note beside it, and the arm (by position) whose colour marks it."""
+    """One cell: its text, a smaller note beside it, and what marks it: the arm (by position) or a class colour as #rrggbb."""
 
     text: str
     note: str = ""
     arm: int | None = None
+    colour: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table with a sentence on how to read it. The first column names the row; `numeric` columns are flush right."""
+    """A titled table with a sentence on how to read it. The first column names the row; `numeric` columns are flush right.
+
+    `sortable` tables have a row per class: the page lets a reader sort and filter them.
+    """
 
     title: str
     note: str
     columns: list[str]
     rows: list[list[Cell]]
     numeric: bool = True
+    sortable: bool = False
 
 
 def duration(seconds: float) -> str:
@@ -140,13 +146,15 @@ def run_table(report: ComparisonReport) -> Table:
             Cell(arm, f"seed {run.seed}", position),
             Cell(f"{run.steps}"),
             Cell(duration(run.seconds)),
+            Cell(f"{1000 * run.seconds / run.steps:.0f} ms" if run.steps else MISSING),
+            Cell(MISSING if run.peak_memory is None else f"{run.peak_memory:.0f} MiB"),
             Cell(f"{run.generator_parameters / 1e6:.2f} M"),
             Cell(run.run_dir),
         ]
         for position, arm in enumerate(report.arms)
         for run in report.runs_of(arm)
     ]
-    columns = ["", "steps", "training time", "generator parameters", "run directory"]
+    columns = ["", "steps", "training time", "per step", "peak memory", "generator parameters", "run directory"]
     return Table("Training runs", report.machine, columns, rows)
 
 
@@ -161,17 +169,34 @@ def protocol_table(report: ComparisonReport) -> Table:
     return Table("Protocol", "The same for every arm.", ["setting", "value"], rows, numeric=False)
 
 
+def version_table(report: ComparisonReport) -> Table:
+    rows = [[Cell(key), Cell(value)] for key, value in report.versions.items()]
+    return Table("Versions", "What the figures were made with.", ["", "version"], rows, numeric=False)
+
+
+def class_table(scores: ClassScores) -> Table:
+    """A row per class: its labelled pixels, its IoU in every column, and the change from the first column to the last."""
+    compared, change = len(scores.columns) > 1, scores.change
+    rows = []
+    for index, name in enumerate(scores.class_names):
+        figures = [values[index] for values in scores.iou.values()] + ([change[index]] if compared else [])
+        cells = [Cell(number(float(figure), 1) if math.isfinite(figure) else MISSING) for figure in figures]
+        rows.append([Cell(name, colour=hex_colour(scores.palette[index])), Cell(f"{int(scores.pixels[index])}"), *cells])
+    columns = ["class", "labelled pixels", *(f"{column}, IoU %" for column in scores.columns), *(["change"] if compared else [])]
+    return Table(scores.title, scores.note, columns, rows, sortable=True)
+
+
 def nearest_table(embedding_map: EmbeddingMap, num_nearest: int = 3) -> Table:
     """A row per class: its nearest classes, each with the distance between the unit vectors."""
     ids, distances = nearest_classes(embedding_map.vectors, num_nearest)
     names = embedding_map.class_names
     rows = [
-        [Cell(name), *(Cell(names[other], f"{distance:.3f}") for other, distance in zip(near, far))]
-        for name, near, far in zip(names, ids, distances)
+        [Cell(name, colour=hex_colour(colour)), *(Cell(names[other], f"{distance:.3f}") for other, distance in zip(near, far))]
+        for name, colour, near, far in zip(names, embedding_map.palette, ids, distances)
     ]
     note = "Distance between unit vectors: 0 is the same direction, 1.414 a right angle, 2 the opposite direction."
     columns = ["class", *(f"{rank + 1}." for rank in range(ids.shape[1]))]
-    return Table("Nearest classes", note, columns, rows, numeric=False)
+    return Table("Nearest classes", note, columns, rows, numeric=False, sortable=True)
 
 
 def _results_note(report: ComparisonReport) -> str:
