@@ -158,6 +158,10 @@ def test_a_killed_worker_is_one_line(launcher: Launcher) -> None:
     [
         ("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …", "memory has ended: CUDA out of memory"),
         (
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes. E",
+            "memory has ended: DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes",
+        ),
+        (
             "CUDA error: no kernel image is available for execution on it\nCUDA kernel errors …",
             "the GPU cannot be used: CUDA error",
         ),
