@@ -1,5 +1,6 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
 # make test    linter, formatter, type check and tests
+# make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make audit   known weaknesses of the pinned packages; asks the Python package index
 # Both make .venv when it is missing and refresh it only when the dependency files changed.
 # Other interpreter or folder: make test PYTHON=python3.12 VENV=/path. An installed torch is reused with VENV_FLAGS=--system-site-packages.
@@ -11,13 +12,16 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 
-.PHONY: demo test lint install audit clean
+.PHONY: demo test lint install fuzz audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
 	$(PY) -m seg.train --config configs/seg/demo.yaml --run_dir $(DEMO)/embedding
 	$(PY) -m synth.compare --config configs/synth/demo.yaml --run_dir $(DEMO)/comparison \
 		--embeddings $(DEMO)/embedding/class_embeddings.safetensors --segmenter $(DEMO)/softmax
+
+fuzz: $(STAMP)
+	$(PY) -m tests.fuzz --cases 1000
 
 audit: $(STAMP)
 	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[audit]'

@@ -87,6 +87,8 @@ def parse_config(
         settings = parser.instantiate(values)
     except argparse.ArgumentError as error:
         raise InputError(_explain(str(error), config_class)) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"a file of settings is not UTF-8 text ({error}); check what --config names") from error
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
 
 
@@ -173,7 +175,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"cannot read the settings file {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds {type(content).__name__}; a mapping of settings was expected")

@@ -17,7 +17,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """The first sentence or line of an error of a library, without the place in its source."""
-    text = re.sub(r"\[[^\]]*\.cpp:\d+\]\s*|^.*Error: ", "", str(error).strip().split("\n")[0])
+    text = re.sub(r"^\[enforce fail at [^\]]*\][^.]*\. |^.*Error: ", "", str(error).strip().split("\n")[0])
     return text.split(". ")[0].rstrip(". ") or type(error).__name__
 
 

@@ -1,6 +1,7 @@
 """What keeps a training from being spoilt: losses and gradients that are no numbers, and memory that is not enough."""
 
 import math
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -68,7 +69,14 @@ class UpdateGuard:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise InputError(f"memory has ended at step {step}: {one_line(error)}. {self.memory_advice()}") from None
+            traceback.clear_frames(error.__traceback__)  # lets go of the tensors of the step
+            raise InputError(f"memory has ended at step {step}: {one_line(error)}. {self._advise()}") from None
+
+    def _advise(self) -> str:
+        try:
+            return self.memory_advice()
+        except (MemoryError, RuntimeError):  # not even for this is there memory
+            return "Smaller batches or images need less"
 
     def _leave_out(self, what: str, buffers: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
         self.skipped += 1

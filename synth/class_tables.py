@@ -110,8 +110,10 @@ def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}; it is damaged, or holds more than numbers and text") from error
+    except Exception as error:  # a damaged archive fails in any way
+        raise InputError(
+            f"cannot read {path}: {str(error) or type(error).__name__}; it is damaged, or holds more than numbers and text"
+        ) from error
 
 
 def _read_csv(path: Path) -> Contents:

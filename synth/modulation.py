@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from shared.errors import InputError
 from synth.gathered_convolution import Bags, Pair, sum_partial_sums, sum_rows
 from synth.modulation_torch import TorchSweeps
 from synth.modulation_triton import TritonSweeps
@@ -137,7 +138,7 @@ def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Ten
         assert norm.momentum is not None
         count = len(pixels)
         if count == 1:
-            raise ValueError("batch statistics need more than one pixel; got a batch of a single one")
+            raise InputError("batch statistics need more than one pixel, and the smallest features have one; use larger batches or images")
         mean, variance = sweeps.moments(pixels)
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)

@@ -19,6 +19,7 @@ from shared.stopping import StopRequest
 from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
+from synth.balance import Balance
 from synth.class_tables import read_class_table
 from synth.config import FREE_ON_RESUME, SynthConfig
 from synth.embeddings import find_embeddings
@@ -110,7 +111,7 @@ def train(config: SynthConfig) -> None:
     sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
     samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
     guard = UpdateGuard(settings.not_finite, (generator, discriminator), run, lambda: MEMORY_ADVICE)
-    stop = StopRequest()
+    stop, balance = StopRequest(), Balance(run)
     for batch in stop.watch(progress(batches(state.step, end), "train", total=end, initial=state.step)):
         factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
@@ -127,7 +128,9 @@ def train(config: SynthConfig) -> None:
         if finished and average is not None:
             measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
         if state.step % settings.log_every == 0 or finished:
-            run.log_metrics(state.step, means.take() | {"learning_rate/generator": rates.generator_lr * factor})
+            losses = means.take()
+            run.log_metrics(state.step, losses | {"learning_rate/generator": rates.generator_lr * factor})
+            balance.watch(state.step, losses)
         if state.step % settings.sample_every == 0 or finished:
             grid = sample_grid(average or generator, encoder, samples, spec)
             run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")

@@ -1,11 +1,6 @@
 """Options and limits of the whole suite, and programs run as a user runs them."""
 
-import contextlib
-import io
-import runpy
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from tests.launcher import Launcher
+from tests.programs import Outcome, invoke_program
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -36,33 +32,10 @@ def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Exit status and output of a program."""
-
-    status: int
-    output: str
-    errors: str
-
-
-def _invoke(program: str, *arguments: object) -> Outcome:
-    output, errors, argv = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = [program, *map(str, arguments)]
-    status = 0
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            runpy.run_module(program, run_name="__main__", alter_sys=True)
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = argv
-    return Outcome(status, output.getvalue(), errors.getvalue())
-
-
 @pytest.fixture(scope="session")
 def invoke() -> Callable[..., Outcome]:
     """`python -m program arguments…` in this process: the same code path without the time to import torch."""
-    return _invoke
+    return invoke_program
 
 
 @pytest.fixture(scope="session")

@@ -129,9 +129,10 @@ def test_when_memory_ends_the_largest_batch_is_told(invoke: Invoke, monkeypatch:
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, limits[1]))
 
     monkeypatch.setattr(RunDirectory, "forget_after", begin_and_limit)
-    size = ["--data.scenes.height", 256, "--data.scenes.width", 512, "--train.batch_size", 12, "--data.num_workers", 0]
+    torch.ones((), requires_grad=True).backward()  # starts autograd's threads, which could not start later
+    size = ["--data.scenes.height", 256, "--data.scenes.width", 512, "--train.batch_size", 12, "--model.width", 256]
     try:
-        outcome = invoke(*SEG, *size, "--run_dir", "run")
+        outcome = invoke(*SEG, *size, "--data.num_workers", 0, "--run_dir", "run")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     errors = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
@@ -156,6 +157,10 @@ def test_a_killed_worker_is_one_line(launcher: Launcher) -> None:
     ("message", "told"),
     [
         ("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …", "memory has ended: CUDA out of memory"),
+        (
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes. E",
+            "memory has ended: DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes",
+        ),
         (
             "CUDA error: no kernel image is available for execution on it\nCUDA kernel errors …",
             "the GPU cannot be used: CUDA error",

@@ -1,0 +1,52 @@
+"""Commands of a comparison stop together with it, and go on."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.stopping import Stopped, interruptible
+from synth.commands import CommandLog
+
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+
+def leave(number, frame):
+    Path(sys.argv[1] + ".saved").touch()
+    sys.exit(3)
+
+signal.signal(signal.SIGTERM, leave)
+Path(sys.argv[1] + ".began").touch()
+while not Path("go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_request_to_stop_reaches_the_commands_which_save(jobs: int, tmp_path: Path) -> None:
+    Path("child.py").write_text(CHILD)
+    commands = [["child", str(number)] for number in range(3)]
+
+    def stop_when_all_run() -> None:
+        while len(list(tmp_path.glob("*.began"))) < jobs:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_when_all_run).start()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        CommandLog(tmp_path / "commands.json", jobs).run_all(commands, "train", total=3)
+    assert len(list(tmp_path.glob("*.saved"))) == len(list(tmp_path.glob("*.began"))) == jobs
+
+    Path("go").touch()
+    CommandLog(tmp_path / "commands.json", jobs).run_all(commands, "train", total=3)
+    assert len(list(tmp_path.glob("*.began"))) == 3
+
+
+def test_a_command_that_was_stopped_alone_stops_the_comparison(tmp_path: Path) -> None:
+    Path("child.py").write_text("import sys; sys.exit(3)")
+    with pytest.raises(Stopped, match="`python -m child` was asked to stop and can be continued"):
+        CommandLog(tmp_path / "commands.json", 1).run_all([["child"]], "train", total=1)
