@@ -11,6 +11,7 @@ from shared.data import build_dataset
 from shared.data.loader import build_eval_loader
 from shared.embedding_file import ClassEmbeddings
 from shared.files import write_text
+from shared.monitor import PEAK_MEMORY
 from shared.program import run_program
 from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
 from shared.rundir import RunDirectory, machine
@@ -18,7 +19,17 @@ from shared.training import begin_or_continue, choose_device
 from synth.arms import Arm, generate_images
 from synth.class_tables import read_class_table
 from synth.commands import CommandLog
-from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
+from synth.comparison_report import (
+    class_scores,
+    commands_run,
+    layout_pictures,
+    notes_of,
+    protocol_items,
+    segmentation_panels,
+    segmentation_results,
+    shown_names,
+    versions_of,
+)
 from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
@@ -68,6 +79,7 @@ def compare(config: CompareConfig) -> None:
 
     # --- Report ---------------------------------------------------------------------------------------------------------
     embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
+    pictures = layout_pictures(arms, shown_names(names, config.pictures), run.path / "real", loader, spec)
     report = ComparisonReport(
         title=f"{'Discriminators' if config.discriminators else 'Semantics'} compared on {spec.name}",
         dataset=spec,
@@ -76,10 +88,13 @@ def compare(config: CompareConfig) -> None:
         score_kinds=score_kinds(network),
         runs=runs,
         references=references,
-        pictures=layout_pictures(arms, names, run.path / "real", loader, spec, config.pictures),
+        pictures=pictures,
         embedding_map=None if embeddings is None else EmbeddingMap(spec.class_names, embeddings.vectors.numpy(), spec.palette),
         protocol=protocol_items(config, embeddings, len(names)),
         segmentation=segmentation_results(segmenter, embeddings),
+        panels=segmentation_panels(pictures, segmenter, embeddings, commands, run.path / "segmentations"),
+        class_scores=class_scores(arms, segmenter, embeddings, spec, len(names)),
+        versions=versions_of(run),
         commands=commands_run(segmenter, embeddings, commands),
         notes=notes_of(arms, network, config.features),
     )
@@ -107,6 +122,7 @@ def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:
         steps=last["step"],
         generator_parameters=arm.parameters(),
         run_dir=str(arm.run.path),
+        peak_memory=max((entry[PEAK_MEMORY] for entry in arm.run.resources()), default=None),
     )
 
 

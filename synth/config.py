@@ -206,8 +206,8 @@ class CompareConfig(Protocol):
     """Inception weights file. Null: the torch cache, or download."""
     jobs: int = 1
     """Trainings that run at once, sharing the cores. On a CPU several are faster than one after the other; on one GPU leave it at 1."""
-    pictures: int = 6
-    """Validation layouts shown in the report."""
+    pictures: int = 12
+    """Validation layouts in the report, the first few shown at once."""
     run_dir: str | None = None
     """Folder of the comparison; continues the one that is there. Null: the next free runs/synth.compare/<data>-<number>."""
     dry_run: bool = False

@@ -162,15 +162,16 @@ class Scorer:
             "num_workers": "0",
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
-        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(_segmented_file(images))]
+        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(segmented_file(images))]
 
     def _segmented(self, images: Path) -> dict[str, Score]:
-        figures, count = json.loads(_segmented_file(images).read_text(encoding="utf-8")), len(self.names)
+        figures, count = json.loads(segmented_file(images).read_text(encoding="utf-8")), len(self.names)
         return {
             MIOU: Score(MIOU, 100 * figures["miou"], None, count, count),
             ACCURACY: Score(ACCURACY, 100 * figures["pixel_accuracy"], None, count, count),
         }
 
 
-def _segmented_file(images: Path) -> Path:
+def segmented_file(images: Path) -> Path:
+    """Where `Scorer.segment` puts the figures of a folder of images."""
     return images.parent / f"segmented_{images.name}.json"

@@ -198,6 +198,14 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     for run in report["runs"]:
         assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc"}
         assert run["scores"]["FD-seg"]["num_generated"] == 6
+        assert run["peak_memory"] > 100
+    assert [list(scores["iou"]) for scores in report["class_scores"]] == [
+        ["softmax", "embedding"],
+        ["learned multiscale", "learned oasis_embedding"],
+    ]
+    assert sum(report["class_scores"][0]["pixels"]) == sum(report["class_scores"][1]["pixels"]) > 0
+    assert [panel["generated"] for panel in report["panels"]] == [["softmax", "embedding"]] * 2
+    assert report["versions"].keys() >= {"python", "torch", "numpy"}
     page = (tmp_path / "run/report/index.html").read_text()
     assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output

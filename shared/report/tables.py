@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float, decimals: int) -> str:
     """A number with a true minus sign, or "not finite"."""
-    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not finite"
+    return f"{value:z.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 
 def decimals_for(values: Sequence[float]) -> int:
