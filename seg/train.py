@@ -30,6 +30,7 @@ from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_trai
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.guards import UpdateGuard, require_finite, require_finite_gradients
+from shared.monitor import Monitor
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.stopping import StopRequest
@@ -103,6 +104,8 @@ def train(config: SegConfig) -> None:
     )
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
     means = state.small["means"] = RunningMeans()
+    images = settings.batch_size * settings.accumulation * accelerator.num_processes
+    monitor = state.small["monitor"] = Monitor({"model": optimizer}, images, device)
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     network, stepper = accelerator.prepare(model, optimizer)
     if statistics is None and config.needs_statistics:
@@ -154,7 +157,8 @@ def train(config: SegConfig) -> None:
         state.step = step + 1
 
         if state.step % settings.log_every == 0 or state.step == settings.steps:
-            run.log_metrics(state.step, means.take() | rates)
+            run.log_metrics(state.step, means.take() | rates | monitor.gradient_norms())
+            run.log_resources(state.step, monitor.resources())
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             scores = summary(evaluate(model, val_loader, spec.num_classes, device))
             run.log_metrics(state.step, {f"val/{key}": value for key, value in scores.items()})

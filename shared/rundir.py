@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 RUNS = Path("runs")
+METRICS, RESOURCES = "metrics.jsonl", "resources.jsonl"
 NOT_STORED = ("run_dir", "dry_run")
 """Settings of one command rather than of the run."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "accelerate", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
 
 
 class RunDirectory:
-    """`runs/<program>/<name>/` with config.yaml, metrics.jsonl, log.txt, environment.json, tensorboard/ and checkpoints/."""
+    """`runs/<program>/<name>/` with config.yaml, metrics.jsonl, resources.jsonl, log.txt, environment.json, tensorboard/, checkpoints/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,11 +95,11 @@ class RunDirectory:
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Append one line to metrics.jsonl and the same values to TensorBoard. Non-finite values become null."""
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
-        for key, value in values.items():
-            self.tensorboard.add_scalar(key, value, step)
+        self._append(METRICS, step, values)
+
+    def log_resources(self, step: int, values: dict[str, float]) -> None:
+        """The same for speed and memory, in resources.jsonl: a repeated run has the same metrics and other resources."""
+        self._append(RESOURCES, step, values)
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl, oldest first. A last line that is not whole, since its writer is at it or was killed, is left out.
@@ -106,7 +107,27 @@ class RunDirectory:
         Raises:
             InputError: another line is no JSON with a step.
         """
-        path = self.path / "metrics.jsonl"
+        return self._lines(METRICS)
+
+    def resources(self) -> Iterator[dict[str, Any]]:
+        """The lines of resources.jsonl, as `metrics` gives its own."""
+        return self._lines(RESOURCES)
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics and resources later than `step`: a resumed run writes them again."""
+        for file in (METRICS, RESOURCES):
+            kept = [json.dumps(entry) for entry in self._lines(file) if entry["step"] <= step]
+            write_text(self.path / file, "".join(line + "\n" for line in kept))
+
+    def _append(self, file: str, step: int, values: dict[str, float]) -> None:
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with open(self.path / file, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
+        for key, value in values.items():
+            self.tensorboard.add_scalar(key, value, step)
+
+    def _lines(self, file: str) -> Iterator[dict[str, Any]]:
+        path = self.path / file
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -117,11 +138,6 @@ class RunDirectory:
                     return
                 raise InputError(f"line {number} of {path} is damaged: {line[:60]!r} came, JSON with a step was expected") from error
             yield entry
-
-    def forget_after(self, step: int) -> None:
-        """Drop metrics later than `step`: a resumed run writes them again."""
-        kept = [json.dumps(entry) for entry in self.metrics() if entry["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
 
     @cached_property
     def tensorboard(self) -> "SummaryWriter":

@@ -1,5 +1,6 @@
 """The arms of a comparison: each is one `python -m synth.train` in a process of its own, then images of every validation layout."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from shared.data.loader import BatchLoader
 from shared.rundir import RunDirectory
 from shared.training import progress, seed_step
 from shared.visualise import save_png
-from synth.generation import generate_batch
+from synth.generation import generate, generate_batch
 from synth.networks import load_generator, parameter_count
 from synth.semantics import semantics_title
+from synth.step import batch_edges
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None
         seed_step(arm.seed, index)
         for path, image in zip(paths, generate_batch(trained.generator, trained.style_encoder, batch.to(device))):
             save_png(image, path)
+
+
+def layout_samples(arm: Arm, loader: BatchLoader, device: torch.device, samples: int) -> Iterator[torch.Tensor]:
+    """`samples` images of every validation layout, (samples, 3, H, W) uint8, with style or noise of their own draws."""
+    trained = load_generator(arm.run, device)
+    for index, batch in enumerate(progress(loader, f"samples of {arm.title}, seed {arm.seed}", total=len(loader), unit="batch")):
+        seed_step(arm.seed, index)
+        edges = batch_edges(batch.to(device)) if trained.instance_edges else None
+        for place, label_map in enumerate(batch.label_maps.to(device)):
+            own = None if edges is None else edges[place].expand(samples, -1, -1)
+            images = generate(trained.generator, label_map.expand(samples, -1, -1), edges=own)
+            yield torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def read_png(path: Path) -> np.ndarray:

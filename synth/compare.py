@@ -1,7 +1,7 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,19 +11,30 @@ from shared.data import build_dataset
 from shared.data.loader import build_eval_loader
 from shared.embedding_file import ClassEmbeddings
 from shared.files import write_text
+from shared.monitor import PEAK_MEMORY
 from shared.program import run_program
 from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
 from shared.rundir import RunDirectory, machine
 from shared.training import begin_or_continue, choose_device
-from synth.arms import Arm, generate_images
+from synth.arms import Arm, generate_images, layout_samples
 from synth.class_tables import read_class_table
 from synth.commands import CommandLog
-from synth.comparison_report import commands_run, layout_pictures, notes_of, protocol_items, segmentation_results
+from synth.comparison_report import (
+    class_scores,
+    commands_run,
+    layout_pictures,
+    notes_of,
+    protocol_items,
+    segmentation_panels,
+    segmentation_results,
+    shown_names,
+    versions_of,
+)
 from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
 from synth.embeddings import find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
-from synth.scoring import Scorer, feature_network, find_segmenter, score_kinds, write_real
+from synth.scoring import Scorer, diversity_score, feature_network, find_segmenter, pair_distance_for, score_kinds, write_real
 from synth.semantics import READS_EMBEDDINGS, is_table
 
 
@@ -38,7 +49,7 @@ def compare(config: CompareConfig) -> None:
     for name in filter(is_table, config.semantics):
         read_class_table(name).rows_of(spec.class_names, spec.name)
     segmenter = find_segmenter(config.segmenter, spec)
-    network = feature_network(config, segmenter, device)
+    network, pair_distance = feature_network(config, segmenter, device), pair_distance_for(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
     kinds: Sequence[str | None] = config.discriminators or [None]
     arms = [Arm(name, kind, seed, run.path) for seed in config.seeds for kind in kinds for name in config.semantics]
@@ -64,22 +75,29 @@ def compare(config: CompareConfig) -> None:
     scorer = Scorer(network, segmenter, commands, run.path / "real", names, spec)
     scorer.segment([arm.images for arm in arms])
     runs = [score_arm(scorer, arm) for arm in arms]
+    if pair_distance is not None:
+        measured = [diversity_score(pair_distance, layout_samples(arm, loader, device, config.samples)) for arm in arms]
+        runs = [replace(run_of_arm, scores={**run_of_arm.scores, **more}) for run_of_arm, more in zip(runs, measured)]
     references = scorer.references(build_eval_loader(train_set, transform, batch_size=batch_size, num_workers=0), loader)
 
     # --- Report ---------------------------------------------------------------------------------------------------------
     embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
+    pictures = layout_pictures(arms, shown_names(names, config.pictures), run.path / "real", loader, spec)
     report = ComparisonReport(
         title=f"{'Discriminators' if config.discriminators else 'Semantics'} compared on {spec.name}",
         dataset=spec,
         created=datetime.now(),
         machine=machine(),
-        score_kinds=score_kinds(network),
+        score_kinds=score_kinds(network, pair_distance, config.input.size),
         runs=runs,
         references=references,
-        pictures=layout_pictures(arms, names, run.path / "real", loader, spec, config.pictures),
+        pictures=pictures,
         embedding_map=None if embeddings is None else EmbeddingMap(spec.class_names, embeddings.vectors.numpy(), spec.palette),
         protocol=protocol_items(config, embeddings, len(names)),
         segmentation=segmentation_results(segmenter, embeddings),
+        panels=segmentation_panels(pictures, segmenter, embeddings, commands, run.path / "segmentations"),
+        class_scores=class_scores(arms, segmenter, embeddings, spec, len(names)),
+        versions=versions_of(run),
         commands=commands_run(segmenter, embeddings, commands),
         notes=notes_of(arms, network, config.features),
     )
@@ -107,6 +125,7 @@ def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:
         steps=last["step"],
         generator_parameters=arm.parameters(),
         run_dir=str(arm.run.path),
+        peak_memory=max((entry[PEAK_MEMORY] for entry in arm.run.resources()), default=None),
     )
 
 

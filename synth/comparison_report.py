@@ -1,7 +1,8 @@
 """The parts of the comparison report that are not scores: pictures, protocol, where the networks came from, what ran."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +12,95 @@ from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.fid.features import FeatureNetwork
-from shared.report import Command, Picture, ProtocolItem, SegmentationResult
+from shared.report import ClassScores, Command, Picture, ProtocolItem, SegmentationResult
 from shared.rundir import RunDirectory
-from shared.visualise import colour_label_map
+from shared.visualise import colour_label_map, save_png
 from synth.arms import Arm, read_png
 from synth.commands import CommandLog
 from synth.config import CompareConfig
+from synth.scoring import segmented_file
 
 
-def layout_pictures(arms: Sequence[Arm], names: list[str], real: Path, loader: BatchLoader, spec: DatasetSpec, count: int) -> list[Picture]:
-    """`count` validation layouts, evenly spread, with the images of every arm's first seed."""
-    chosen = {names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)}
-    shown = [arm for arm in arms if arm.seed == arms[0].seed]
+def shown_names(names: list[str], count: int) -> list[str]:
+    """`count` of the validation layouts, evenly spread."""
+    return [names[index] for index in sorted(set(np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int).tolist()))]
+
+
+def layout_pictures(arms: Sequence[Arm], shown: list[str], real: Path, loader: BatchLoader, spec: DatasetSpec) -> list[Picture]:
+    """The layouts `shown`, with the images of every arm's first seed."""
+    first = [arm for arm in arms if arm.seed == arms[0].seed]
     return [
         Picture(
             name,
             colour_label_map(label_map, spec.palette),
             read_png(real / "images" / f"{name}.png"),
-            {arm.title: read_png(arm.images / f"{name}.png") for arm in shown},
+            {arm.title: read_png(arm.images / f"{name}.png") for arm in first},
         )
         for batch in loader
         for name, label_map in zip(batch.names, batch.label_maps)
-        if name in chosen
+        if name in shown
     ]
+
+
+def segmentation_panels(
+    pictures: Sequence[Picture], segmenter: RunDirectory, embeddings: ClassEmbeddings | None, commands: CommandLog, folder: Path
+) -> list[Picture]:
+    """The real images of `pictures` with what each segmentation network predicts of them (the paper's Figures 7 and 8)."""
+    images, runs = folder / "images", segmentation_runs(segmenter, embeddings)
+    for picture in pictures:
+        save_png(picture.real, images / f"{picture.name}.png")
+    outputs = {head_of(run): folder / head_of(run) for run in runs}
+    lines = [["seg.predict", str(run.path), str(images), "-o", str(outputs[head_of(run)])] for run in runs]
+    commands.run_all(lines, "predict", total=len(lines))
+    return [
+        replace(picture, generated={head: read_png(output / "colour" / f"{picture.name}.png") for head, output in outputs.items()})
+        for picture in pictures
+    ]
+
+
+def class_scores(
+    arms: Sequence[Arm], segmenter: RunDirectory, embeddings: ClassEmbeddings | None, spec: DatasetSpec, num_images: int
+) -> list[ClassScores]:
+    """IoU of each class: of the segmentation networks on real images, and of the segmenter on every arm's images, mean over seeds."""
+    networks = {head_of(run): [run.path / "evaluation.json"] for run in segmentation_runs(segmenter, embeddings)}
+    of_arm: dict[str, list[Path]] = {}
+    for arm in arms:
+        of_arm.setdefault(arm.title, []).append(segmented_file(arm.images))
+    return [
+        *_class_scores("Networks on real images", "The networks of the table above, on the validation images.", networks, spec),
+        *_class_scores(
+            "The segmenter on each arm's images",
+            f"What the segmenter finds in {num_images} generated images of the classes in their label maps; mean over seeds.",
+            of_arm,
+            spec,
+        ),
+    ]
+
+
+def _class_scores(title: str, note: str, files: Mapping[str, Sequence[Path]], spec: DatasetSpec) -> list[ClassScores]:
+    """One table from the evaluation files of every column; none where a file was written without the pixels of each class."""
+    read = {column: [json.loads(path.read_text(encoding="utf-8")) for path in paths] for column, paths in files.items()}
+    every = [figures for column in read.values() for figures in column]
+    if not all("class_pixels" in figures for figures in every):
+        return []
+    iou = {
+        column: 100
+        * np.mean([[np.nan if value is None else value for value in figures["iou"].values()] for figures in column_files], axis=0)
+        for column, column_files in read.items()
+    }
+    pixels = np.array(list(every[0]["class_pixels"].values()))
+    return [ClassScores(title, note, spec.class_names, spec.palette, pixels, iou)]
+
+
+def head_of(run: RunDirectory) -> str:
+    """`softmax` or `embedding`."""
+    return str(json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))["head"])
+
+
+def versions_of(run: RunDirectory) -> dict[str, str]:
+    """Libraries and revision that the comparison ran with, as written when it began or was continued."""
+    about = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    return {"python": about["python"], **about["libraries"], **({"revision": about["revision"]} if about["revision"] else {})}
 
 
 def protocol_items(config: CompareConfig, embeddings: ClassEmbeddings | None, num_real: int) -> list[ProtocolItem]:

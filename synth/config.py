@@ -206,8 +206,10 @@ class CompareConfig(Protocol):
     """Inception weights file. Null: the torch cache, or download."""
     jobs: int = 1
     """Trainings that run at once, sharing the cores. On a CPU several are faster than one after the other; on one GPU leave it at 1."""
-    pictures: int = 6
-    """Validation layouts shown in the report."""
+    samples: int = 4
+    """Images of every validation layout whose mean distance is the diversity (generators with style or noise)."""
+    pictures: int = 12
+    """Validation layouts in the report, the first few shown at once."""
     run_dir: str | None = None
     """Folder of the comparison; continues the one that is there. Null: the next free runs/synth.compare/<data>-<number>."""
     dry_run: bool = False
@@ -225,8 +227,9 @@ class CompareConfig(Protocol):
         titles = [semantics_title(name) for name in self.semantics]
         if len(set(titles)) < len(titles):
             raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
-        if self.jobs < 1:
-            raise InputError(f"jobs is {self.jobs}; it must be at least 1")
+        for name, least in (("jobs", 1), ("samples", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.train.stop_after is not None:
             raise InputError("train.stop_after stops a training early, but a comparison needs whole ones; leave it out")
 
@@ -238,7 +241,7 @@ FREE_ON_RESUME = {
 """Settings that a continued training may change."""
 
 FREE_TO_COMPARE = {
-    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "pictures"),
+    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "samples", "pictures"),
     *("data.root", "data.num_workers", "train.threads", "train.not_finite"),
 }
 """Settings that a continued comparison may change: arms and seeds can be added."""

@@ -1,16 +1,21 @@
 """How far a generator's images are from real ones, without writing them: `python -m synth.score RUN LABELMAPS… --real REAL`."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from shared.fid.comparison import compare
+from shared.fid.diversity import Diversity, build_pair_distance, diversity
 from shared.fid.folder import image_statistics
 from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
 from shared.program import run_program
 from synth.layout_images import LayoutImages, LayoutImagesConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -47,7 +52,20 @@ def score(config: ScoreConfig) -> None:
         keep_features=not config.statistics_only,
     )
     comparison = compare(real_statistics, generated, subsets=config.subsets, seed=config.seed)
-    tell(comparison, config, real=str(config.real), generated=config.run)
+    found = measure_diversity(config, images) if images.per_layout > 1 else None
+    tell(comparison, config, [] if found is None else [found.line()], real=str(config.real), generated=config.run, diversity=found)
+
+
+def measure_diversity(config: ScoreConfig, images: LayoutImages) -> Diversity | None:
+    """Of the images of every layout; None, with a sentence, where there is nothing to measure it with."""
+    distance = build_pair_distance(config.encoder, images.device)
+    if distance is None:
+        log.warning(
+            "no diversity: AlexNet's weights for LPIPS are not in torch's cache; an encoder, with --encoder, would take their place"
+        )
+        return None
+    made = as_tensors(images)
+    return diversity((torch.stack(list(islice(made, images.per_layout))) for _ in images.files), distance)
 
 
 def as_tensors(images: LayoutImages) -> Iterator[torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
+from shared.fid.diversity import PairDistance, build_pair_distance, diversity
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
 from shared.files import write_text
@@ -23,7 +24,7 @@ from synth.commands import CommandLog
 from synth.config import CompareConfig
 
 ENCODER_FILE = "encoder.safetensors"
-MIOU, ACCURACY = "mIoU", "PAcc"
+MIOU, ACCURACY, FWIOU = "mIoU", "PAcc", "FwIoU"
 
 
 def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
@@ -51,16 +52,19 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     )
 
 
-def score_kinds(network: FeatureNetwork) -> list[ScoreKind]:
-    """The columns of the report."""
-    return [
+def score_kinds(network: FeatureNetwork, pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
+    """The columns of the report; `size` is (height, width) of the images in pixels."""
+    at = f"of the segmenter's prediction on the images, at {size[0]} × {size[1]} pixels,"
+    kinds = [
         ScoreKind(network.title, f"Fréchet distance between real and generated images. {network.description}", True),
         ScoreKind(network.kernel_title, "Kernel distance (unbiased squared MMD) in the same features, ± over random subsets.", True),
-        ScoreKind(
-            MIOU, "Mean IoU, in percent, of the segmenter's prediction on the images against the label maps they were made from.", False
-        ),
+        ScoreKind(MIOU, f"Mean IoU, in percent, {at} against the label maps they were made from.", False),
         ScoreKind(ACCURACY, "Pixel accuracy, in percent, of the same prediction.", False),
+        ScoreKind(FWIOU, "Mean IoU weighted by how frequent each class is, in percent, of the same prediction.", False),
     ]
+    return (
+        kinds if pair_distance is None else [*kinds, ScoreKind(pair_distance.title, f"{pair_distance.explanation} ± over layouts.", False)]
+    )
 
 
 def feature_network(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> FeatureNetwork:
@@ -72,6 +76,18 @@ def feature_network(config: CompareConfig, segmenter: RunDirectory, device: torc
     encoder = segmenter.path / ENCODER_FILE
     name = str(encoder) if config.features == "encoder" else config.features
     return build_feature_network(name, weights_path=config.inception_weights, encoder_path=encoder, device=device)
+
+
+def pair_distance_for(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> PairDistance | None:
+    """What measures the diversity of the images of one layout; None for generators that make one only."""
+    several = config.generator.style_dim is not None or config.generator.noise_channels > 0
+    return build_pair_distance(segmenter.path / ENCODER_FILE, device) if several else None
+
+
+def diversity_score(distance: PairDistance, layouts: Iterable[torch.Tensor]) -> dict[str, Score]:
+    """Of the images of every layout, (K, 3, H, W) uint8 each; its counts are layouts and images."""
+    found = diversity(layouts, distance)
+    return {found.title: Score(found.title, found.value, found.deviation, found.layouts, found.layouts * found.samples)}
 
 
 def write_real(folder: Path, loader: BatchLoader, spec: DatasetSpec) -> list[str]:
@@ -162,15 +178,17 @@ class Scorer:
             "num_workers": "0",
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
-        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(_segmented_file(images))]
+        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(segmented_file(images))]
 
     def _segmented(self, images: Path) -> dict[str, Score]:
-        figures, count = json.loads(_segmented_file(images).read_text(encoding="utf-8")), len(self.names)
+        figures, count = json.loads(segmented_file(images).read_text(encoding="utf-8")), len(self.names)
         return {
             MIOU: Score(MIOU, 100 * figures["miou"], None, count, count),
             ACCURACY: Score(ACCURACY, 100 * figures["pixel_accuracy"], None, count, count),
+            FWIOU: Score(FWIOU, 100 * figures["fwiou"], None, count, count),
         }
 
 
-def _segmented_file(images: Path) -> Path:
+def segmented_file(images: Path) -> Path:
+    """Where `Scorer.segment` puts the figures of a folder of images."""
     return images.parent / f"segmented_{images.name}.json"

@@ -13,6 +13,7 @@ from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.guards import UpdateGuard
+from shared.monitor import Monitor
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.stopping import StopRequest
@@ -80,6 +81,8 @@ def train(config: SynthConfig) -> None:
     }
     state = TrainingState(modules, optimizers, describe(config, train_set))
     means = state.small["means"] = RunningMeans()
+    watched = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+    monitor = state.small["monitor"] = Monitor(watched, settings.batch_size * accelerator.num_processes, device)
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
     step_once = Step(
@@ -129,7 +132,9 @@ def train(config: SynthConfig) -> None:
             measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
         if state.step % settings.log_every == 0 or finished:
             losses = means.take()
-            run.log_metrics(state.step, losses | {"learning_rate/generator": rates.generator_lr * factor})
+            learning_rates = {f"learning_rate/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in watched.items()}
+            run.log_metrics(state.step, losses | learning_rates | monitor.gradient_norms())
+            run.log_resources(state.step, monitor.resources())
             balance.watch(state.step, losses)
         if state.step % settings.sample_every == 0 or finished:
             grid = sample_grid(average or generator, encoder, samples, spec)

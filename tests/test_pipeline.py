@@ -175,12 +175,15 @@ def test_learned_semantics_take_the_newest_export(runs: Path, invoke: Invoke, tm
 
 def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     kinds = ["--discriminators", '["multiscale", "oasis_embedding"]']
     given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors", "--features", "encoder"]
+    noise = ["--generator.noise_channels", 2, "--samples", 2]
     command = [
         "synth.compare",
         *SYNTH,
         *given,
+        *noise,
         "--semantics",
         '["learned"]',
         *kinds,
@@ -196,8 +199,17 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     report = json.loads((tmp_path / "run/report/report.json").read_text())
     assert [run["semantics"] for run in report["runs"]] == ["learned multiscale", "learned oasis_embedding"]
     for run in report["runs"]:
-        assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc"}
+        assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc", "FwIoU", "PD-seg"}
+        assert (run["scores"]["PD-seg"]["num_real"], run["scores"]["PD-seg"]["num_generated"]) == (6, 12)
         assert run["scores"]["FD-seg"]["num_generated"] == 6
+        assert run["peak_memory"] > 100
+    assert [list(scores["iou"]) for scores in report["class_scores"]] == [
+        ["softmax", "embedding"],
+        ["learned multiscale", "learned oasis_embedding"],
+    ]
+    assert sum(report["class_scores"][0]["pixels"]) == sum(report["class_scores"][1]["pixels"]) > 0
+    assert [panel["generated"] for panel in report["panels"]] == [["softmax", "embedding"]] * 2
+    assert report["versions"].keys() >= {"python", "torch", "numpy"}
     page = (tmp_path / "run/report/index.html").read_text()
     assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -145,8 +146,14 @@ def statistics_of(
     return cached_statistics(config.cache, network, side, keep, compute) if cache else compute()
 
 
-def tell(comparison: Comparison, config: DistanceConfig, **names: str) -> None:
-    """Print a comparison, and write it, with the names of what was compared, where the settings say so."""
-    print("\n".join(comparison.lines()))
+def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (), **about: Any) -> None:
+    """Print a comparison, and write it where the settings say so.
+
+    Args:
+        more: lines to print after those of the comparison.
+        about: further entries of the file: names of what was compared, and other results.
+    """
+    print("\n".join([*comparison.lines(), *more]))
     if config.json:
-        write_text(config.json, json.dumps(asdict(comparison) | names, indent=2) + "\n")
+        about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
+        write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")

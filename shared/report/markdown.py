@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shared.report import tables
 from shared.report.class_scores import ClassScores, extremes
+from shared.report.evidence import conclusions
 from shared.report.model import ComparisonReport, Picture
 from shared.report.summary import caveats
 from shared.report.tables import Cell, Table, class_table, number
@@ -17,6 +18,7 @@ def to_markdown(report: ComparisonReport, picture_files: Sequence[str], panel_fi
     blocks += section(tables.results_table(report))
     blocks.append("\n".join(f"- **{escaped(kind.name)}**: {escaped(kind.explanation)}" for kind in report.score_kinds))
     blocks += section(tables.difference_table(report))
+    blocks += ["\n".join(f"- {escaped(sentence)}" for sentence in said)] if (said := conclusions(report)) else []
     blocks += section(tables.seed_table(report)) if len(report.seeds) > 1 else []
     blocks += pictures("Pictures", report.pictures, report.arms, picture_files)
     blocks += section(tables.segmentation_table(report))

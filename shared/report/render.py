@@ -20,10 +20,11 @@ from shared.files import atomic_write, write_text
 from shared.report import figures, tables
 from shared.report.class_scores import ClassScores, extremes, hex_colour
 from shared.report.embedding_map import lay_out, nearest_classes
+from shared.report.evidence import conclusions, paired_differences
 from shared.report.markdown import to_markdown
 from shared.report.model import ComparisonReport, EmbeddingMap, Picture, ScoreKind
 from shared.report.pictures import data_uri, png, strip
-from shared.report.summary import arm_spread, caveats, paired_differences
+from shared.report.summary import arm_spread, caveats
 
 
 def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Path:
@@ -54,6 +55,7 @@ def to_html(report: ComparisonReport) -> str:
         tables=tables,
         headlines=headlines(report),
         caveats=caveats(report),
+        conclusions=conclusions(report),
         bars=[(kind, Markup(figures.score_bars(report, kind))) for kind in report.score_kinds],
         losses=[(name, Markup(figures.loss_panel(report, name))) for name in figures.loss_names(report)],
         effort=effort(report),
@@ -131,8 +133,8 @@ def _write_strips(shown: Sequence[Picture], columns: Sequence[str], folder: Path
 def to_json(report: ComparisonReport) -> dict[str, Any]:
     """All numbers of the report; pixels and vectors stay out, and a non-finite number becomes None."""
     summary = {arm: {kind.name: plain(arm_spread(report, arm, kind.name)) for kind in report.score_kinds} for arm in report.arms}
-    differences = plain(paired_differences(report))
-    return plain(report) | {"summary": summary, "paired_differences": differences, "caveats": caveats(report)}
+    found = {"paired_differences": plain(paired_differences(report)), "conclusions": conclusions(report), "caveats": caveats(report)}
+    return plain(report) | {"summary": summary} | found
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers over seeds: means, deviations, paired differences, and the caveats that follow from them."""
+"""Numbers over seeds: means, deviations, and the caveats that follow from them."""
 
 import math
 from collections.abc import Sequence
@@ -18,15 +18,6 @@ class Spread:
     deviation: float | None
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """An arm's score minus the baseline's at the same seed, for every seed that both have."""
-
-    semantics: str
-    score: str
-    spread: Spread
-
-
 def spread_over_seeds(values: dict[int, float]) -> Spread:
     """Mean and sample standard deviation of seed → value. A non-finite value makes both non-finite: none is dropped."""
     numbers = np.array(list(values.values()), dtype=np.float64)
@@ -44,18 +35,6 @@ def arm_spread(report: ComparisonReport, semantics: str, score: str) -> Spread |
     """The spread of a score over the seeds of one arm; None when it was never taken."""
     values = {seed: taken.value for seed, taken in scores_of(report, semantics, score).items()}
     return spread_over_seeds(values) if values else None
-
-
-def paired_differences(report: ComparisonReport) -> list[PairedDifference]:
-    """Arm − baseline per seed, for every other arm and score with at least two seeds in common."""
-    differences = []
-    for semantics in report.arms:
-        for kind in report.score_kinds if semantics != report.baseline else ():
-            ours, base = scores_of(report, semantics, kind.name), scores_of(report, report.baseline, kind.name)
-            values = {seed: ours[seed].value - base[seed].value for seed in ours if seed in base}
-            if len(values) > 1:
-                differences.append(PairedDifference(semantics, kind.name, spread_over_seeds(values)))
-    return differences
 
 
 def count_range(counts: Sequence[int]) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from shared.report.class_scores import ClassScores, hex_colour
 from shared.report.embedding_map import nearest_classes
+from shared.report.evidence import paired_differences
 from shared.report.model import ComparisonReport, EmbeddingMap, Score
-from shared.report.summary import Spread, arm_spread, count_range, paired_differences, scores_of
+from shared.report.summary import Spread, arm_spread, count_range, scores_of
 
 MISSING = "–"
 
@@ -52,7 +53,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float, decimals: int) -> str:
     """A number with a true minus sign, or "not finite"."""
-    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not finite"
+    return f"{value:z.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 
 def decimals_for(values: Sequence[float]) -> int:
@@ -110,7 +111,7 @@ def seed_table(report: ComparisonReport) -> Table:
 
 
 def difference_table(report: ComparisonReport) -> Table:
-    """A row per arm and score: arm − baseline at each seed, mean ± deviation, and in how many seeds the arm was better."""
+    """A row per two arms and score: the difference at each seed, mean ± deviation, interval, how often the arm was better."""
     kinds = {kind.name: kind for kind in report.score_kinds}
     rows = []
     for difference in paired_differences(report):
@@ -118,12 +119,14 @@ def difference_table(report: ComparisonReport) -> Table:
         sign = -1 if kinds[difference.score].lower_is_better else 1
         better = sum(sign * value > 0 for value in values.values())
         per_seed = [Cell(number(values[seed], decimals) if seed in values else MISSING) for seed in report.seeds]
-        head = Cell(f"{difference.semantics} − {report.baseline}", difference.score, report.arms.index(difference.semantics))
-        rows.append([head, *per_seed, Cell(spread_text(difference.spread, decimals)), Cell(f"{better} of {len(values)}")])
+        head = Cell(f"{difference.semantics} − {difference.other}", difference.score, report.arms.index(difference.semantics))
+        interval = Cell(" to ".join(number(end, decimals) for end in difference.interval), "0 is outside" if difference.told_apart else "")
+        rows.append([head, *per_seed, Cell(spread_text(difference.spread, decimals)), interval, Cell(f"{better} of {len(values)}")])
     note = (
-        f"An arm minus {report.baseline} at the same seed, so what the seed does to both cancels; ± is the standard deviation over seeds."
+        "One arm minus another at the same seed, so what the seed does to both cancels; ± is the standard deviation over seeds, and the "
+        "interval, by Student's t, holds the mean over all seeds with 95 % confidence. Two arms differ beyond chance where 0 is outside."
     )
-    columns = ["", *(f"seed {seed}" for seed in report.seeds), "mean ± deviation", "seeds where better"]
+    columns = ["", *(f"seed {seed}" for seed in report.seeds), "mean ± deviation", "95 % interval", "seeds where better"]
     return Table("Paired differences", note, columns, rows)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_fid import inception
+from torchvision import models
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from shared.backbone import build_backbone
@@ -17,6 +18,7 @@ from shared.fid import Extractor, frechet_distance, kernel_distance
 from shared.fid.encoder_file import load_encoder, save_encoder
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics
+from shared.fid.made_weights import write_made_weights
 from shared.fid.weights import cached_path, inception_weights
 
 META = {"backbone": "tiny", "output_stride": 16, "dataset": "park"}
@@ -192,27 +194,45 @@ def test_a_right_download_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert cached_path().read_bytes() == b"weights"
 
 
-def test_features_are_those_of_pytorch_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With random weights in place of the published ones, which tests cannot download."""
-    torch.manual_seed(0)
-    seen: dict[str, torch.Tensor] = {}
-
-    def give_random_weights(*_: object, **__: object) -> dict[str, torch.Tensor]:
-        return seen
-
-    with monkeypatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", give_random_weights)
-        patch.setattr(torch.nn.Module, "load_state_dict", lambda self, _: seen.update(self.state_dict()))
-        theirs = inception.InceptionV3().eval()
-    path = tmp_path / "weights.pth"
-    torch.save(seen, path)
+def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights of their layout, which tests cannot download; that the features are pytorch-fid's is a test of the benchmark."""
+    path, fetch = tmp_path / "weights.pth", inception.load_state_dict_from_url
+    write_made_weights(path)
     monkeypatch.setattr("shared.fid.weights.SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     network = build_feature_network("auto", weights_path=path)
     assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
-    images = torch.rand(1, 3, 40, 60)
+    assert inception.load_state_dict_from_url is fetch
+
+
+# torchvision
+
+
+def test_features_of_a_torchvision_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.mobilenet_v3_small().eval()
+    path = tmp_path / "weights.pth"
+    torch.save(model.state_dict(), path)
+    network = build_feature_network("torchvision/mobilenet_v3_small", weights_path=path)
+    assert (network.title, network.kernel_title, network.dim) == ("FD-mobilenet_v3_small", "KD-mobilenet_v3_small", 1024)
+    assert "not FID" in network.description
+    assert network.extractor.weights == hashlib.sha256(path.read_bytes()).hexdigest()
+    images = torch.rand(2, 3, 224, 224)  # at the model's own size nothing is resized
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
-        assert torch.allclose(network(images), theirs(images)[0].flatten(1), rtol=1e-4, atol=1e-5)
-    assert inception.load_state_dict_from_url is not give_random_weights
+        scores = model.classifier[3](network(images))
+        assert torch.allclose(scores, model((images - mean) / std), atol=1e-4)
+        assert network(images[..., :40, :30]).shape == (2, 1024)
+
+
+def test_torchvision_models_that_are_not_to_be_had(tmp_path: Path) -> None:
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    for name, path, message in (
+        ("resnet51", None, "torchvision has no classifier resnet51; it has .*resnet50"),
+        ("resnet50", None, r"no weights of torchvision/resnet50 at .*hub/checkpoints/resnet50-11ad3fa6.pth; put https://"),
+        ("mobilenet_v3_small", tmp_path / "other.pth", "other.pth does not hold the weights of torchvision/mobilenet_v3_small"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_feature_network(f"torchvision/{name}", weights_path=path)
 
 
 # folders

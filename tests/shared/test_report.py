@@ -27,8 +27,9 @@ from shared.report import (
     write_report,
 )
 from shared.report.embedding_map import lay_out, nearest_classes, principal_plane
+from shared.report.evidence import conclusions, confidence_interval, paired_differences
 from shared.report.figures import thinned
-from shared.report.summary import caveats, paired_differences
+from shared.report.summary import caveats, spread_over_seeds
 from shared.report.tables import Table, decimals_for, difference_table, duration, number, results_table, seed_table
 
 FD = {"onehot": (10.0, 12.0, 14.0), "random": (9.0, 12.5, 12.0), "learned": (8.0, 9.0, 10.0)}
@@ -86,8 +87,29 @@ def test_every_seed_has_its_own_row() -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     rows = texts(difference_table(comparison()))
-    assert rows[0] == ["random − onehot", "−1.00", "0.50", "−2.00", "−0.83 ± 1.26", "2 of 3"]
-    assert rows[2] == ["learned − onehot", "−2.00", "−3.00", "−4.00", "−3.00 ± 1.00", "3 of 3"]
+    assert rows[0] == ["random − onehot", "−1.00", "0.50", "−2.00", "−0.83 ± 1.26", "−3.96 to 2.29", "2 of 3"]
+    assert rows[2] == ["learned − onehot", "−2.00", "−3.00", "−4.00", "−3.00 ± 1.00", "−5.48 to −0.52", "3 of 3"]
+    assert rows[4] == ["learned − random", "−1.00", "−3.50", "−2.00", "−2.17 ± 1.26", "−5.29 to 0.96", "3 of 3"]
+
+
+def test_conclusions_say_what_the_seeds_tell_apart() -> None:
+    fd, kd, together = conclusions(comparison())
+    told = "learned is better than onehot by 0.516 to 5.48; the seeds do not tell random and onehot, learned and random apart."
+    assert fd == f"FD-seg: {told}"
+    assert kd.startswith("KD-seg: learned is better than onehot by 0.000516 to 0.00548; ")
+    assert together.startswith("The intervals hold one by one: of 6 of them, about 0.3 would leave 0 out by chance")
+    upwards = comparison(score_kinds=[ScoreKind("FD-seg", "", False), ScoreKind("KD-seg", "", True)])
+    assert "learned is worse than onehot" in conclusions(upwards)[0]
+    assert conclusions(comparison(seeds=1)) == []
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        low, high = confidence_interval(spread_over_seeds(dict(enumerate(random.normal(5.0, 2.0, 3)))))
+        held += low < 5.0 < high
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_differences_use_only_seeds_that_both_arms_have() -> None:

@@ -355,6 +355,10 @@ def test_score_is_generate_and_then_fid(styled: Path, tmp_path: Path, invoke: In
         assert direct["count_generated"] == 6
         assert direct.pop("generated") == str(styled)
         assert direct.pop("real") == str(real)
+        found = direct.pop("diversity")
+        assert (found["title"], found["layouts"], found["samples"]) == ("PD-seg", 3, 2)
+        assert found["value"] > 0
+        assert "diversity, PD-seg of 2 images of each of 3 layouts: 0." in scored.output
         assert detour | direct == detour
 
 

@@ -1,0 +1,70 @@
+"""What a training says of itself beside its losses: gradient norms, memory, images per second."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from shared.training import RunningMeans
+
+PEAK_MEMORY = "memory/peak_mib"
+"""Name of the peak memory among the resources: of the GPU, or of the process where there is none."""
+
+
+class Monitor:
+    """Watches the steps of optimisers.
+
+    It draws no random number and changes no gradient, so that a training is the same with and without it.
+
+    Args:
+        optimizers: name → optimiser, whose gradient norm is logged as gradient_norm/name. A step of the first is a step of the training.
+        images_per_step: of all processes.
+        device: where the memory counts.
+    """
+
+    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], images_per_step: int, device: torch.device) -> None:
+        self._images_per_step, self._device = images_per_step, device
+        self._norms = {name: RunningMeans() for name in optimizers}
+        self._times: list[float] = []
+        self._first = next(iter(optimizers))
+        for name, optimizer in optimizers.items():
+            optimizer.register_step_pre_hook(partial(self._before_step, name))
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Mean norms since the last call."""
+        return {f"gradient_norm/{name}": mean for name, norms in self._norms.items() for mean in norms.take().values()}
+
+    def resources(self) -> dict[str, float]:
+        """Images per second since the last call, of the median step, so that pauses do not count; and the peak of memory so far, in MiB."""
+        seconds = [later - earlier for earlier, later in zip(self._times, self._times[1:])]
+        del self._times[:-1]
+        speed = {"images_per_second": self._images_per_step / max(statistics.median(seconds), 1e-9)} if seconds else {}
+        return speed | {PEAK_MEMORY: peak_memory(self._device)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The norms that were not taken yet; see `RunningMeans.state_dict`."""
+        return {name: norms.state_dict() for name, norms in self._norms.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, norms in state.items():
+            self._norms[name].load_state_dict(norms)
+
+    def _before_step(self, name: str, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        gradients = [value.grad for group in optimizer.param_groups for value in group["params"] if value.grad is not None]
+        if gradients:
+            self._norms[name].add({"norm": torch.nn.utils.get_total_norm(gradients).detach()})
+        if name == self._first:
+            self._times.append(time.perf_counter())
+
+
+def peak_memory(device: torch.device) -> float:
+    """MiB: most that torch had allocated on a GPU; on a CPU, most that this process had in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib

@@ -1,0 +1,27 @@
+"""The same files, weights and features in our code and in pytorch-fid's: the benchmark's measurements, on small work."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.fid.benchmark import BenchmarkConfig, measure_distance, measure_extraction, result_table
+from shared.fid.made_weights import write_made_weights
+
+
+def test_features_of_files_are_those_of_pytorch_fid(tmp_path: Path) -> None:
+    """Batches of 2 and 1; the means are equal but for the rounding of float32 in another order of the sums."""
+    write_made_weights(tmp_path / "weights.pth")
+    config = BenchmarkConfig(tmp_path, images=3, size=(20, 30), batch_size=2, workers=0)
+    measured = measure_extraction(config, tmp_path / "weights.pth", tmp_path / "images", torch.device("cpu"))
+    assert measured.difference is not None and measured.difference < 1e-5
+    assert len(list((tmp_path / "images").iterdir())) == 3
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument")
+def test_the_distance_is_that_of_pytorch_fid() -> None:
+    measured = measure_distance(400, seed=3, dim=64)
+    if measured.failure:
+        pytest.skip(measured.failure)
+    assert measured.difference is not None and measured.difference < 1e-6
+    assert result_table([measured]).rows[0][0] == "distance of 400 and 400 features"
