@@ -9,14 +9,8 @@ function open(image) {
   group = image.closest(".pictures");
   views = [...group.querySelectorAll("img")];
   viewer.querySelector("strong").textContent = group.dataset.name;
-  tabs.replaceChildren(...views.map((view, index) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = view.dataset.caption;
-    button.onclick = () => show(index);
-    button.onpointerenter = (event) => { if (event.pointerType === "mouse") show(index); };
-    return button;
-  }));
+  const captions = views.map((view) => view.dataset.caption);
+  if (captions.join("\n") !== [...tabs.children].map((button) => button.textContent).join("\n")) tabs.replaceChildren(...captions.map(tab));
   const labels = views.find((view) => "labels" in view.dataset);
   labels.decode().then(() => {
     [canvas.width, canvas.height] = [labels.naturalWidth, labels.naturalHeight];
@@ -26,6 +20,15 @@ function open(image) {
   show(at);
   if (!viewer.open) viewer.showModal();
   fit();
+}
+
+function tab(caption, index) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = caption;
+  button.onclick = () => show(index);
+  button.onpointerenter = (event) => { if (event.pointerType === "mouse") show(index); };
+  return button;
 }
 
 function show(index) {
