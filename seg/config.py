@@ -32,6 +32,8 @@ class ModelConfig:
     norm: Literal["batch", "sync", "group"] = "batch"
     """Normalisation of encoder and head; sync shares the statistics of batch between processes, group has 16 channels per group
     (the paper's Table 5 has both)."""
+    dropout: float = 0.1
+    """Share of the features behind the ASPP that training leaves out at random."""
     normalise: Literal["after_upsampling", "before_upsampling"] = "after_upsampling"
     """Where pixel embeddings get unit norm: the paper's order, or the released code's."""
 
@@ -122,8 +124,6 @@ class SegTrainConfig(TrainConfig):
     clip_norm: float | None = 1.0
     """Largest norm of an update's gradient, which steadies the first steps: from random weights their losses are large, since logits span
     4 / temperature = 80. Null: no limit, as the paper's code."""
-    accumulation: int = 1
-    """Batches whose gradients are summed up for one update."""
     eval_every: int = 200
     """Steps between evaluations on the validation split."""
 

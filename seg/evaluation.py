@@ -11,7 +11,9 @@ from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
 from seg.views import ViewConfig, predict_views
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
+from shared.distributed import gather
 from shared.files import write_text
+from shared.joint_norm import merge_running_statistics
 from shared.metrics import ConfusionMatrix
 from shared.training import progress
 
@@ -28,16 +30,17 @@ def evaluate(
         views: of each image; None: the image as it is.
 
     Returns:
-        Confusion matrix over all pixels that are not ignored.
+        Confusion matrix over all pixels that are not ignored, of the loaders of all processes.
     """
-    matrix = ConfusionMatrix(num_classes)
+    mine = ConfusionMatrix(num_classes)
+    merge_running_statistics(model)
     was_training = model.training
     model.eval()
     for batch in progress(loader, "evaluate", total=len(loader), unit="batch"):
         batch = batch.to(device)
-        matrix.update(predict_views(model, batch.images, views or ViewConfig()), batch.label_maps)
+        mine.update(predict_views(model, batch.images, views or ViewConfig()), batch.label_maps)
     model.train(was_training)
-    return matrix
+    return ConfusionMatrix.total(gather(mine.cpu()))
 
 
 def summary(matrix: ConfusionMatrix) -> dict[str, float]:

@@ -120,7 +120,7 @@ def _mark_parts(model: Segmenter, live: LiveBytes) -> None:
 
 
 def _forward(model: Segmenter, images: torch.Tensor, config: SegConfig, device_type: str) -> torch.Tensor:
-    """The output as Accelerate gives it: computed in mixed precision, then float32."""
+    """The output as the training gets it: computed in mixed precision, then float32."""
     with _autocast(config.train.precision, device_type):
         return model(images, upsample=config.loss.band_rows is None).float()
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from seg.bands import loss_in_bands
 from seg.checkpoints import describe, export, load_segmenter, segmenter_from
@@ -25,28 +24,37 @@ from seg.monitoring import log_class_embeddings, log_predictions
 from seg.optimiser import build_optimiser, set_learning_rates
 from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
+from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
 from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
-from shared.guards import UpdateGuard, require_finite, require_finite_gradients
+from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
+from shared.guards import UpdateGuard, require_finite
 from shared.monitor import Monitor
 from shared.program import run_program
 from shared.rundir import RunDirectory
 from shared.stopping import StopRequest
 from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
+from shared.updates import Updater, add_terms, in_precision
 
 STATISTICS_FILE = "statistics_train.safetensors"
 
 
 def losses_of(
-    model: Segmenter, output: torch.Tensor, batch: Batch, config: SegConfig, class_weights: torch.Tensor | None = None
+    model: Segmenter,
+    output: torch.Tensor,
+    batch: Batch,
+    config: SegConfig,
+    class_weights: torch.Tensor | None = None,
+    share: torch.Tensor | float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """The terms of the loss, scalars that are already weighted.
 
     Args:
         output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores; not upsampled if there are `loss.band_rows`.
         class_weights: (C,), see `neighbour_cross_entropy`.
+        share: weight of these pixels' mean in that of all pixels of an update, see `shares_of`.
     """
     loss, cross_entropy, label_map = config.loss, classification_loss(config, class_weights), batch.label_maps
     classes = (model.class_embeddings,) if isinstance(model, EmbeddingSegmenter) else ()
@@ -58,9 +66,10 @@ def losses_of(
         classification = loss_in_bands(
             cross_entropy, output, *classes, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
-    terms = {"loss/cross_entropy": classification}
+    terms = {"loss/cross_entropy": share * classification}
     if classes:
-        terms["loss/class_separation"] = loss.margin_weight * class_separation(*classes, margin=loss.margin)
+        weight = loss.margin_weight / config.train.accumulation  # the passes of an update count it once
+        terms["loss/class_separation"] = weight * class_separation(*classes, margin=loss.margin)
     return terms
 
 
@@ -75,6 +84,20 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
     return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
 
 
+def shares_of(batches: list[Batch], class_weights: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """(passes,) on `device`: what the means of these batches weigh, so that the sum over an update's passes, averaged over the processes,
+    is the mean over all its valid pixels, however they are spread."""
+    mine = torch.stack([_valid_weight(batch.label_maps, class_weights) for batch in batches])
+    shares = world_size() * mine / sum_over_processes(mine.sum()).clamp(min=torch.finfo(mine.dtype).tiny)
+    return shares.to(device, torch.float32)
+
+
+def _valid_weight(label_map: torch.Tensor, class_weights: torch.Tensor | None) -> torch.Tensor:
+    """float64 scalar on the CPU: the number of valid pixels, each counted with the weight of its class."""
+    labels = label_map[label_map != IGNORE_INDEX]
+    return torch.tensor(len(labels), dtype=torch.float64) if class_weights is None else class_weights.cpu().double()[labels].sum()
+
+
 def train(config: SegConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train
@@ -87,11 +110,13 @@ def train(config: SegConfig) -> None:
     statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)
     rule = config.loss.class_weights
     class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
-    val_loader = build_eval_loader(val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0)
+    val_loader = build_eval_loader(
+        val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0, samples=my_share(len(val_set))
+    )
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
-    model = segmenter_from(config.head, spec.num_classes, config.model)
+    model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
     optimizer = build_optimiser(
         model, lr=settings.learning_rate, backbone_factor=settings.backbone_factor, weight_decay=settings.weight_decay
     )
@@ -99,17 +124,16 @@ def train(config: SegConfig) -> None:
     if config.dry_run:
         _print_plan(config, run, model, train_set, val_set, device)
         return
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
-    )
+    updater = Updater(optimizer, device, settings.precision, settings.clip_norm)
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
     means = state.small["means"] = RunningMeans()
-    images = settings.batch_size * settings.accumulation * accelerator.num_processes
+    images = settings.batch_size * settings.accumulation * world_size()
     monitor = state.small["monitor"] = Monitor({"model": optimizer}, images, device)
+    state.small["scaler"] = updater.scaler
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
-    network, stepper = accelerator.prepare(model, optimizer)
+    network = in_precision(model, device, settings.precision)
     if statistics is None and config.needs_statistics:
-        with accelerator.main_process_first():
+        with first_one_first():
             statistics = count_once(train_set, run.path / STATISTICS_FILE, config.data.num_workers)
     if statistics is not None and rule in FREQUENCY_RULES:
         class_weights = weights_by_frequency(rule, statistics).to(device)
@@ -124,8 +148,8 @@ def train(config: SegConfig) -> None:
             start_step=state.step * settings.accumulation,
             num_steps=settings.steps * settings.accumulation,
             num_workers=config.data.num_workers,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
+            rank=rank(),
+            world_size=world_size(),
             repeats=sample_repeats(config.sampling, statistics),
         )
     )
@@ -135,25 +159,21 @@ def train(config: SegConfig) -> None:
     stop = StopRequest()
     for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
         rates = set_learning_rates(optimizer, step, settings.steps)
-        seed_step(settings.seed, step, accelerator.process_index)
+        seed_step(settings.seed, step, rank())
+        passes = [next(batches) for _ in range(settings.accumulation)]
+        terms: dict[str, torch.Tensor] = {}
         with guard.update(step) as names:
-            for _ in range(settings.accumulation):
-                batch = next(batches).to(device)
+            for batch, share in zip(passes, shares_of(passes, class_weights, device)):
+                batch = batch.to(device)
                 names += batch.names
-                with accelerator.accumulate(network):
-                    # the output gets no name here, so that it is gone before the backward pass, where memory peaks
-                    full = config.loss.band_rows is None
-                    losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights)
-                    require_finite(losses)
-                    accelerator.backward(sum(losses.values(), torch.zeros((), device=device)))
-                    if accelerator.sync_gradients:
-                        if settings.precision != "fp16":  # whose optimizer leaves out such updates, to find the scale of its losses
-                            require_finite_gradients(model.parameters())
-                        if settings.clip_norm is not None:
-                            accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                    stepper.step()
-                    stepper.zero_grad()
-                means.add(losses)
+                # the output gets no name here, so that it is gone before the backward pass, where memory peaks
+                full = config.loss.band_rows is None
+                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, share)
+                require_finite(losses)
+                updater.backward(losses)
+                add_terms(terms, losses)
+            updater.update()
+            means.add(terms)
         state.step = step + 1
 
         if state.step % settings.log_every == 0 or state.step == settings.steps:
@@ -162,7 +182,8 @@ def train(config: SegConfig) -> None:
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             scores = summary(evaluate(model, val_loader, spec.num_classes, device))
             run.log_metrics(state.step, {f"val/{key}": value for key, value in scores.items()})
-            log_predictions(run, model, val_loader, spec, state.step, device)
+            if is_first():
+                log_predictions(run, model, val_loader, spec, state.step, device)
             if state.best is None or scores["miou"] > state.best:
                 state.best = scores["miou"]
                 state.save(run.checkpoint("best"))
@@ -178,8 +199,11 @@ def train(config: SegConfig) -> None:
 
 def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_images: int, device: torch.device) -> None:
     """Evaluate the best checkpoint, write evaluation.json, and export the encoder and the class embeddings."""
+    wait_for_all()  # for the checkpoint, which the first one writes
     trained = load_segmenter(run, "best", device)
     matrix = evaluate(trained.model, val_loader, trained.spec.num_classes, device)
+    if not is_first():
+        return
     scores = summary(matrix)
     about = {"run": str(run.path), "step": trained.meta["step"], "miou": round(scores["miou"], 6)}
     details = {
@@ -204,6 +228,8 @@ def _print_plan(
     val_set: SegmentationDataset,
     device: torch.device,
 ) -> None:
+    if not is_first():
+        return
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(to_yaml(to_dict(config)))
     print(f"{len(train_set)} training and {len(val_set)} validation images; {parameters:,} parameters; on {device}; would write {run.path}")

@@ -15,6 +15,7 @@ from torch import nn
 from torchvision import models
 
 from shared.errors import InputError
+from shared.joint_norm import JointBatchNorm
 
 Norm = Callable[[int], nn.Module]
 
@@ -83,7 +84,7 @@ def build_backbone(
 def normalisation(name: str) -> Norm:
     """The constructor, from a number of channels, of the normalisation called `name`.
 
-    "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes, each with a GPU; "group" is GroupNorm with 16
+    "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes; "group" is GroupNorm with 16
     channels a group (ESSNet, Table 5), or the next larger group that divides the channels where 16 does not.
     """
     if name not in _NORMS:
@@ -98,7 +99,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-_NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "sync": nn.SyncBatchNorm, "group": _group_norm}
+_NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "sync": JointBatchNorm, "group": _group_norm}
 
 
 class ResidualBlock(nn.Module):

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from shared.distributed import is_first
 from shared.errors import InputError
+from shared.joint_norm import merge_running_statistics
 from shared.tensor_file import read_tensors, write_tensors
 
 FORMAT = "checkpoint tensors/1"
@@ -47,13 +49,19 @@ class TrainingState:
         self.small: dict[str, Stateful] = {}
 
     def save(self, path: Path, previous: Path | None = None) -> None:
-        """Write the state to `path`, whole or not at all. What was there is kept as `previous`, if that is given."""
+        """Write the state to `path`, whole or not at all. What was there is kept as `previous`, if that is given.
+
+        Several processes call this together, and the first one writes.
+        """
+        merge_running_statistics(*self.modules.values())
+        small = {name: item.state_dict() for name, item in self.small.items()}
+        if not is_first():
+            return
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-        small = {name: item.state_dict() for name, item in self.small.items()}
         write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best, "small": small}, previous)
 
     def load(self, path: Path) -> None:

@@ -31,7 +31,9 @@ class TrainConfig:
     steps: int = 1000
     """Optimizer updates in all."""
     batch_size: int = 8
-    """Images per update and process."""
+    """Images per pass and process."""
+    accumulation: int = 1
+    """Passes whose gradients are summed up for one update, which is that of their images together, batch statistics aside."""
     seed: int = 0
     """Seed of the initial weights, the data order, augmentation and dropout."""
     save_every: int = 100
@@ -50,7 +52,7 @@ class TrainConfig:
     """What an update does whose loss or gradient is infinite or no number: stop before the weights move, or leave this update out."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "save_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from shared.distributed import sum_over_processes
 from shared.errors import InputError
 from shared.faults import is_out_of_memory, one_line
 from shared.rundir import RunDirectory
@@ -21,8 +22,9 @@ class NotFinite(Exception):
 
 
 def require_finite(losses: dict[str, torch.Tensor]) -> None:
-    """Raises NotFinite, naming the losses that are not finite."""
-    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
+    """Raises NotFinite, naming the losses that are not finite; in every process, if in any. They call this together."""
+    wrong = sum_over_processes(torch.tensor([0.0 if math.isfinite(value.item()) else 1.0 for value in losses.values()]))
+    bad = [name for name, processes in zip(losses, wrong.tolist()) if processes > 0]
     if bad:
         raise NotFinite(f"loss {', '.join(bad)} is not finite")
 

@@ -3,6 +3,7 @@
 C classes. The matrix has C × C counts, or the counts of the pairs that occur where C is large; nothing here grows with pixels × classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,20 @@ class ConfusionMatrix:
         self._require_range(predicted_ids, "prediction")
         pairs = label_ids * self.num_classes + predicted_ids
         self._counts.add(*torch.unique_consecutive(pairs, return_counts=True))  # runs of equal pixels: far fewer than pixels
+
+    @classmethod
+    def total(cls, matrices: "Sequence[ConfusionMatrix]") -> "ConfusionMatrix":
+        """The counts of several matrices together, at least one."""
+        total = cls(matrices[0].num_classes, matrices[0].ignore_index)
+        for matrix in matrices:
+            total.add(matrix)
+        return total
+
+    def cpu(self) -> "ConfusionMatrix":
+        """The same counts on the CPU."""
+        copy = ConfusionMatrix(self.num_classes, self.ignore_index)
+        copy._counts.add(*(tensor.cpu() for tensor in self._counts.pairs()))
+        return copy
 
     def add(self, other: "ConfusionMatrix") -> None:
         """Add the counts of another matrix of the same classes, such as another process's."""

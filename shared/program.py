@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shared.config import parse_config
+from shared.distributed import is_first, leave_processes
 from shared.errors import InputError
 from shared.faults import explain_fault
 from shared.files import write_failure
@@ -19,6 +20,7 @@ def run_program(run: Callable[[Config], None], config_class: type[Config], progr
     """Parse the command line into `config_class` and call `run`; see `shared.config.parse_config` for `parsing`."""
     with one_line_errors():
         run(parse_config(config_class, program=program, **parsing))
+        leave_processes()
 
 
 @contextmanager
@@ -45,7 +47,8 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.exit(_report(f"cannot write {error.filename or 'a file'}: {reason}"))
     except Stopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        if is_first():
+            print(f"stopped: {stop}", file=sys.stderr, flush=True)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
         print("stopped: the same command, for a training with its --run_dir, goes on from what is saved", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared.config import read_yaml, to_yaml
+from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
 from shared.files import lock, write_failure, write_text
 
@@ -25,11 +26,14 @@ RUNS = Path("runs")
 METRICS, RESOURCES = "metrics.jsonl", "resources.jsonl"
 NOT_STORED = ("run_dir", "dry_run")
 """Settings of one command rather than of the run."""
-LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "accelerate", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
+LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
 
 
 class RunDirectory:
-    """`runs/<program>/<name>/` with config.yaml, metrics.jsonl, resources.jsonl, log.txt, environment.json, tensorboard/, checkpoints/."""
+    """`runs/<program>/<name>/` with config.yaml, metrics.jsonl, resources.jsonl, log.txt, environment.json, tensorboard/ and checkpoints/.
+
+    Of several processes all see the same one, and the first one writes.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,8 +45,12 @@ class RunDirectory:
         """The directory given as `run_dir`, or the next free `runs/<program>/<name>-<number>`."""
         if run_dir is not None:
             return cls(Path(run_dir))
+        return cls(from_first(cls._next_free(program, name)))
+
+    @staticmethod
+    def _next_free(program: str, name: str) -> Path:
         taken = [int(path.name.rsplit("-", 1)[1]) for path in RUNS.glob(f"{program}/{name}-*") if path.name.rsplit("-", 1)[1].isdigit()]
-        return cls(RUNS / program / f"{name}-{max(taken, default=0) + 1:03d}")
+        return RUNS / program / f"{name}-{max(taken, default=0) + 1:03d}"
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -79,6 +87,9 @@ class RunDirectory:
         Raises:
             InputError: the folder cannot be written, or another process is at work in it.
         """
+        wait_for_all()  # they have read what was there
+        if not is_first():
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,6 +100,8 @@ class RunDirectory:
 
     def log(self, message: str) -> None:
         """Print a line and keep it in log.txt."""
+        if not is_first():
+            return
         print(message, flush=True)
         with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
@@ -115,11 +128,15 @@ class RunDirectory:
 
     def forget_after(self, step: int) -> None:
         """Drop metrics and resources later than `step`: a resumed run writes them again."""
+        if not is_first():
+            return
         for file in (METRICS, RESOURCES):
             kept = [json.dumps(entry) for entry in self._lines(file) if entry["step"] <= step]
             write_text(self.path / file, "".join(line + "\n" for line in kept))
 
     def _append(self, file: str, step: int, values: dict[str, float]) -> None:
+        if not is_first():
+            return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         with open(self.path / file, "a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
@@ -169,6 +186,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES if _version(name)},
         "machine": machine(),
+        "processes": world_size(),
         "threads": torch.get_num_threads(),
         "revision": _revision(),
     }

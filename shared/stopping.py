@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from shared.distributed import any_process
+
 Item = TypeVar("Item")
 
 STOPPED = 3
@@ -46,8 +48,8 @@ class StopRequest:
                     return
 
     def due(self) -> bool:
-        """Whether to save and leave; to be asked once at the end of every step."""
-        self.accepted = self._asked_at is not None
+        """Whether to save and leave, for all processes if one was asked; to be asked once at the end of every step."""
+        self.accepted = any_process(self._asked_at is not None)
         return self.accepted
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from shared.checkpoint import TrainingState, read_newest
 from shared.config import require_same_settings
+from shared.distributed import is_first, join_processes, local_rank, share_weights, sum_over_processes, world_size
 from shared.errors import InputError
 from shared.faults import cuda_obstacle, gpu_is_plugged_in
 from shared.files import leftovers
@@ -21,21 +22,28 @@ Item = TypeVar("Item")
 
 
 def choose_device(name: str, threads: int | None = None) -> torch.device:
-    """`auto` is CUDA when it can be used. `threads` limits the CPU threads of this process.
+    """`auto` is CUDA when it can be used; of several processes each has a device of its own. `threads` limits the CPU threads of this
+    process.
 
     Raises:
-        InputError: CUDA was asked for and cannot be used; says why.
+        InputError: CUDA was asked for and cannot be used; says why. Or there are fewer devices than processes.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    kind = _usable_kind(name)
+    join_processes(kind)
+    return torch.device(kind, local_rank()) if kind == "cuda" and world_size() > 1 else torch.device(kind)
+
+
+def _usable_kind(name: str) -> str:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available() and not gpu_is_plugged_in()):
-        return torch.device("cpu")
+        return "cpu"
     if obstacle := cuda_obstacle():
         if name != "auto":
             raise InputError(f"the device is to be {name}, but CUDA cannot be used: {obstacle}; use cpu, or auto")
-        warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=2)
-        return torch.device("cpu")
-    return torch.device("cuda")
+        warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=3)
+        return "cpu"
+    return "cuda"
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
@@ -45,7 +53,9 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
 
 def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":
     """Progress bar with rate and time left; one line every ten seconds where there is no terminal."""
-    return tqdm(items, title, total=total, initial=initial, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True)
+    return tqdm(
+        items, title, total=total, initial=initial, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True, disable=not is_first()
+    )
 
 
 def progress_by_hand(title: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
@@ -70,16 +80,22 @@ class RunningMeans:
         self._count += 1
 
     def take(self) -> dict[str, float]:
-        means = {name: total / self._count for name, total in self._sums.items()}
+        """The means, over all processes too, which call this together."""
+        means = {name: total / self._count for name, total in self._mean_sums().items()}
         self._sums, self._count = {}, 0
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values, which keep every bit: a run that stops between two `take`s goes on with what it had."""
-        return {"sums": self._sums, "count": self._count}
+        return {"sums": self._mean_sums(), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sums, self._count = dict(state["sums"]), state["count"]
+
+    def _mean_sums(self) -> dict[str, float]:
+        """Means over the processes, which have the same names."""
+        sums = sum_over_processes(torch.tensor(list(self._sums.values()), dtype=torch.float64)) / world_size()
+        return dict(zip(self._sums, sums.tolist()))
 
 
 def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:
@@ -102,7 +118,10 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
         state.restore(stored)
         if state.step > config["train"]["steps"]:
             raise InputError(f"{run.path} is at step {state.step} already, beyond train.steps {config['train']['steps']}; give more steps")
+    share_weights(*state.modules.values())
     run.start(config)
+    if not is_first():
+        return
     for path in leftovers(run.path) + leftovers(run.checkpoint("last").parent):
         path.unlink(missing_ok=True)
     for path, reason in stored.damaged.items() if stored is not None else ():

@@ -113,7 +113,7 @@ class SynthTrainConfig(TrainConfig):
     steps: int = 400
     """Generator and discriminator updates in all."""
     batch_size: int = 4
-    """Images per update and process."""
+    """Images per pass and process."""
     learning_rate: float = 3e-3
     """Base rate; with two time scales the generator has half of it and the discriminator twice. 2e-4 in the published trainings, which are
     a thousand times longer."""

@@ -7,35 +7,42 @@ import torch
 from torch import Tensor
 
 from shared.constants import IGNORE_INDEX
+from shared.distributed import sum_over_processes
 from synth.class_scores import Verdict
 
 
-def class_balance(label_map: Tensor, num_classes: int) -> Tensor:
-    """The weight of every pixel (N, H, W): all classes of the batch weigh the same, however many pixels they have (OASIS, Eq. 2).
+def count_pixels(label_maps: list[Tensor], num_classes: int) -> Tensor:
+    """(C + 1,) int64: pixels of every class, and ignored ones, in the label maps (N, H, W) of all passes and processes of an update."""
+    counts = torch.stack([torch.bincount(label_map.flatten() + 1, minlength=num_classes + 1) for label_map in label_maps])
+    return sum_over_processes(counts.sum(0).roll(-1))
+
+
+def class_balance(label_map: Tensor, counts: Tensor) -> Tensor:
+    """The weight of every pixel (N, H, W): all classes of an update weigh the same, however many pixels they have (OASIS, Eq. 2).
 
     A pixel of class c weighs pixels / (classes that occur · pixels of c), an ignored one nothing. The mean over all pixels of what is
     weighted so is the mean over the classes that occur of their own means.
+
+    counts: of `count_pixels`.
     """
-    counts = torch.bincount(label_map.flatten() + 1, minlength=num_classes + 1)
-    counts[0] = 0  # ignored
-    occurring = (counts > 0).sum()
-    weights = label_map.numel() / (occurring * counts).clamp(min=1)
-    return torch.where(counts > 0, weights, 0.0)[label_map + 1]
+    occurring = (counts[:-1] > 0).sum()
+    weights = counts.sum() / (occurring * counts).clamp(min=1)
+    weights[-1] = 0  # ignored; the id −1 is the last place too
+    return torch.where(counts > 0, weights, 0.0)[label_map]
 
 
 @torch.no_grad()
-def near_classes(label_map: Tensor, rows: Tensor, num_neighbours: int) -> Tensor:
+def near_classes(counts: Tensor, rows: Tensor, num_neighbours: int) -> Tensor:
     """(M,) int64, increasing: the classes that occur, for each of them its nearest ones, and fake.
 
     A softmax over these in place of all rows costs the same whatever C is. What it leaves out is far from every class in the picture.
 
-    rows: (C + 1, E) of one length, fake last. num_neighbours: beside each class that occurs.
+    counts: of `count_pixels`. rows: (C + 1, E) of one length, fake last. num_neighbours: beside each class that occurs.
     """
-    present, num_classes = label_map.unique(), len(rows) - 1
-    present = present[present != IGNORE_INDEX]
+    present, num_classes = counts[:-1].nonzero().squeeze(1), len(rows) - 1
     nearness = rows[present].float() @ rows[:num_classes].float().T  # (classes that occur, C)
     nearest = nearness.topk(min(num_neighbours + 1, num_classes), dim=1).indices
-    fake = torch.full((1,), num_classes, device=label_map.device)
+    fake = torch.full((1,), num_classes, device=rows.device)
     return torch.cat([present, nearest.flatten(), fake]).unique()
 
 

@@ -8,7 +8,8 @@ With d = ∂loss/∂(scaled and shifted), x̂ = (x − μ)/σ and row r(p) of pi
     ∂shift_r = Σ_p∈r d,   ∂scale_r = Σ_p∈r d·x̂,   ∂x = (d·scale − m₁ − x̂·m₂) / σ
 
 Batch statistics take part in the last one with m₁ = mean over pixels of d·scale and m₂ = mean of d·scale·x̂. Both follow from the rows
-alone: P·m₁ = Σ_r scale_r·∂shift_r and P·m₂ = Σ_r scale_r·∂scale_r. So two sweeps over the pixels are enough.
+alone: P·m₁ = Σ_r scale_r·∂shift_r and P·m₂ = Σ_r scale_r·∂scale_r. So two sweeps over the pixels are enough. Where the statistics are those
+of several processes, P is their pixels together, and these two sums are added up over them.
 
 Letters: N images, P pixels of the batch, C channels, U rows.
 """
@@ -21,8 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from shared.distributed import sum_over_processes, world_size
 from shared.errors import InputError
+from shared.joint_norm import JointBatchNorm, Moments, joint_moments
 from synth.gathered_convolution import Bags, Pair, sum_partial_sums, sum_rows
 from synth.modulation_torch import TorchSweeps
 from synth.modulation_triton import TritonSweeps
@@ -90,7 +94,7 @@ def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float =
 
 
 def _has_batch_statistics(norm: nn.Module) -> bool:
-    return type(norm) is nn.BatchNorm2d and norm.momentum is not None and norm.track_running_stats
+    return isinstance(norm, (nn.BatchNorm2d, JointBatchNorm)) and norm.momentum is not None and norm.track_running_stats
 
 
 class _Modulate(torch.autograd.Function):
@@ -98,10 +102,10 @@ class _Modulate(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rows: Tensor, of_pixel: Bags, norm: nn.Module, slope: float) -> Tensor:
         sweeps = sweeps_for(x, rows)
         pixels, rows = _as_pixels(x), rows.detach()
-        a, b = _normalisation(pixels, norm, sweeps)
+        a, b, count = _normalisation(pixels, norm, sweeps)
         y = sweeps.apply(pixels, a, b, rows, of_pixel.indices, slope)
         ctx.of_pixel, ctx.slope, ctx.sweeps, ctx.size = of_pixel, slope, sweeps, x.shape
-        ctx.over_batch = isinstance(norm, nn.BatchNorm2d) and norm.training
+        ctx.over_batch, ctx.joint, ctx.count = isinstance(norm, _BatchNorm) and norm.training, isinstance(norm, JointBatchNorm), count
         ctx.save_for_backward(pixels, a, b, rows, y)
         return _as_map(y, x.shape)
 
@@ -121,30 +125,36 @@ class _Modulate(torch.autograd.Function):
             assert row_gradient is not None
             scale = rows[:, :channels].to(a.dtype)
             of_scale, of_shift = row_gradient[:, :channels], row_gradient[:, channels:]
-            means = (scale * of_shift).sum(0) / len(x), (scale * of_scale).sum(0) / len(x)
+            sums = torch.stack([(scale * of_shift).sum(0), (scale * of_scale).sum(0)])
+            first, second = (sum_over_processes(sums) if ctx.joint else sums) / ctx.count
+            means = first, second
         input_gradient = ctx.sweeps.input_gradient(x, a, b, y, d, ctx.slope, rows, ctx.of_pixel.indices, means)
         row_gradient = None if row_gradient is None else row_gradient.to(rows.dtype)
         return _as_map(input_gradient, ctx.size), row_gradient, None, None, None
 
 
-def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Tensor, Tensor]:
-    """a, b (C,) of x̂ = a·x + b, for a BatchNorm2d, whose running statistics advance as they do in torch, or for the identity."""
+def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Tensor, Tensor, Tensor | int]:
+    """a, b (C,) of x̂ = a·x + b, for a batch normalisation, whose running statistics advance as they do in torch, or for the identity; and
+    the number of pixels that its means are over."""
     dtype = torch.promote_types(pixels.dtype, torch.float32)
-    if not isinstance(norm, nn.BatchNorm2d):
-        return pixels.new_ones(pixels.shape[1], dtype=dtype), pixels.new_zeros(pixels.shape[1], dtype=dtype)
+    count: Tensor | int = len(pixels)
+    if not isinstance(norm, _BatchNorm):
+        return pixels.new_ones(pixels.shape[1], dtype=dtype), pixels.new_zeros(pixels.shape[1], dtype=dtype), count
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     mean, variance = norm.running_mean, norm.running_var
     if norm.training:
         assert norm.momentum is not None
-        count = len(pixels)
-        if count == 1:
+        joint = isinstance(norm, JointBatchNorm)
+        if count == 1 and not (joint and world_size() > 1):
             raise InputError("batch statistics need more than one pixel, and the smallest features have one; use larger batches or images")
         mean, variance = sweeps.moments(pixels)
+        if joint:
+            mean, variance, count = joint_moments(Moments(mean, variance, count))
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
         norm.running_var.lerp_(variance.to(norm.running_var.dtype) * (count / (count - 1)), norm.momentum)
     a = (variance.to(dtype) + norm.eps).rsqrt()
-    return a, -mean.to(dtype) * a
+    return a, -mean.to(dtype) * a, count
 
 
 def _as_pixels(maps: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from synth.spectral import SpectralConv2d
+from synth.spectral import spectra_kept
 
 
 def recomputed(module: nn.Module, *inputs: Any) -> Tensor:
@@ -28,17 +28,13 @@ def recomputed(module: nn.Module, *inputs: Any) -> Tensor:
 def _unchanged(module: nn.Module) -> Iterator[None]:
     """Within, a training forward leaves every buffer of `module` as it is."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    convolutions = [part for part in module.modules() if isinstance(part, SpectralConv2d)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
         norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-    for convolution in convolutions:
-        convolution.advancing = False
     try:
-        yield
+        with spectra_kept(module):
+            yield
     finally:
         for norm, momentum, tracked in before:
             norm.momentum, norm.num_batches_tracked = momentum, tracked
-        for convolution in convolutions:
-            convolution.advancing = True

@@ -6,11 +6,12 @@ SPADE, Eq. 1: out = γ(m) · (x − μ)/σ + β(m), with γ and β convolved fro
 import torch
 from torch import Tensor, nn
 
+from shared.joint_norm import JointBatchNorm
 from synth.layout import SemanticPyramid
 from synth.modulation import modulate
 from synth.spectral import SpectralConv2d
 
-NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "sync": nn.SyncBatchNorm, "instance": nn.InstanceNorm2d}
+NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "sync": JointBatchNorm, "instance": nn.InstanceNorm2d}
 SLOPE = 0.2
 """Of the LeakyReLU behind a SPADE layer."""
 

@@ -1,5 +1,7 @@
 """Convolution with spectral normalisation (Miyato et al., 2018), and the initialisation of all synthesis networks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,6 +56,20 @@ class SpectralConv2d(nn.Conv2d):
         self.weight_u.copy_(u)
         self.weight_v.copy_(v)
         return u, v, torch.dot(u, product)
+
+
+@contextmanager
+def spectra_kept(*networks: nn.Module) -> Iterator[None]:
+    """Within, training forwards of spectral convolutions take no step of the iteration: they divide by what the last one did."""
+    convolutions = [part for network in networks for part in network.modules() if isinstance(part, SpectralConv2d)]
+    before = [convolution.advancing for convolution in convolutions]
+    for convolution in convolutions:
+        convolution.advancing = False
+    try:
+        yield
+    finally:
+        for convolution, advancing in zip(convolutions, before):
+            convolution.advancing = advancing
 
 
 class _DivideByNorm(torch.autograd.Function):

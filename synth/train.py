@@ -3,13 +3,13 @@
 import copy
 
 import torch
-from accelerate import Accelerator
 
 from shared.checkpoint import TrainingState, read_newest
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.spec import DatasetSpec
+from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.guards import UpdateGuard
@@ -53,11 +53,13 @@ def train(config: SynthConfig) -> None:
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision)
     semantics = semantics_from(config, spec.num_classes, embeddings, table)
     generator = generator_from(config.generator, config.input.size, semantics)
     discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
+    for network in (generator, discriminator, encoder):
+        if network is not None:
+            network.to(device)
     if settings.channels_last:
         for network in (generator, discriminator):
             network.to(memory_format=torch.channels_last)
@@ -69,7 +71,7 @@ def train(config: SynthConfig) -> None:
     generator_optimizer = torch.optim.Adam(learners, rates.generator_lr, betas=rates.betas, fused=True)
     discriminator_optimizer = torch.optim.Adam(judges, rates.discriminator_lr, betas=rates.betas, fused=True)
     generator.recompute = settings.recompute
-    average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False).to(device)
+    average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False)
     if config.dry_run:
         _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
         return
@@ -79,22 +81,23 @@ def train(config: SynthConfig) -> None:
         "generator_optimizer": generator_optimizer,
         "discriminator_optimizer": discriminator_optimizer,
     }
-    state = TrainingState(modules, optimizers, describe(config, train_set))
-    means = state.small["means"] = RunningMeans()
-    watched = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
-    monitor = state.small["monitor"] = Monitor(watched, settings.batch_size * accelerator.num_processes, device)
-    begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
-    run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
     step_once = Step(
         config,
-        accelerator,
+        device,
         semantics,
         seen,
         adversary,
-        (*accelerator.prepare(generator, discriminator), encoder.to(device) if encoder else None),
-        accelerator.prepare(generator_optimizer, discriminator_optimizer),
+        (generator, discriminator, encoder),
+        (generator_optimizer, discriminator_optimizer),
         perceptual,
     )
+    state = TrainingState(modules, optimizers, describe(config, train_set))
+    means = state.small["means"] = RunningMeans()
+    watched = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+    monitor = state.small["monitor"] = Monitor(watched, settings.batch_size * settings.accumulation * world_size(), device)
+    state.small |= {"generator_scaler": step_once.of_generator.scaler, "discriminator_scaler": step_once.of_discriminator.scaler}
+    begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
     def batches(start: int, stop: int) -> BatchLoader:
@@ -103,29 +106,30 @@ def train(config: SynthConfig) -> None:
             train_transform(config.input, multiple=generator.size_multiple),
             batch_size=settings.batch_size,
             seed=settings.seed,
-            start_step=start,
-            num_steps=stop,
+            start_step=start * settings.accumulation,
+            num_steps=stop * settings.accumulation,
             num_workers=config.data.num_workers,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
+            rank=rank(),
+            world_size=world_size(),
         )
 
     end = min(settings.steps, settings.stop_after or settings.steps)
     sample_transform = eval_transform(config.input, multiple=generator.size_multiple)
     samples = next(iter(build_eval_loader(val_set, sample_transform, batch_size=SAMPLES, num_workers=0))).to(device)
-    guard = UpdateGuard(settings.not_finite, (generator, discriminator), run, lambda: MEMORY_ADVICE)
-    stop, balance = StopRequest(), Balance(run)
-    for batch in stop.watch(progress(batches(state.step, end), "train", total=end, initial=state.step)):
-        factor = learning_rate_factor(state.step, settings.steps, settings.decay_from)
+    guard = UpdateGuard(settings.not_finite, modules.values(), run, lambda: MEMORY_ADVICE)
+    stop, balance, stream = StopRequest(), Balance(run), iter(batches(state.step, end))
+    for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
+        factor = learning_rate_factor(step, settings.steps, settings.decay_from)
         for optimizer, rate in ((generator_optimizer, rates.generator_lr), (discriminator_optimizer, rates.discriminator_lr)):
             set_rate(optimizer, rate * factor)
-        seed_step(settings.seed, state.step, accelerator.process_index)
-        with guard.update(state.step) as names:
-            names += batch.names
-            means.add(step_once(batch.to(device)))
+        seed_step(settings.seed, step, rank())
+        passes = [next(stream).to(device) for _ in range(settings.accumulation)]
+        with guard.update(step) as names:
+            names += [name for batch in passes for name in batch.names]
+            means.add(step_once(passes))
         if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
-        state.step += 1
+        state.step = step + 1
 
         finished = state.step == settings.steps
         if finished and average is not None:
@@ -136,14 +140,14 @@ def train(config: SynthConfig) -> None:
             run.log_metrics(state.step, losses | learning_rates | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
             balance.watch(state.step, losses)
-        if state.step % settings.sample_every == 0 or finished:
+        if is_first() and (state.step % settings.sample_every == 0 or finished):
             grid = sample_grid(average or generator, encoder, samples, spec)
             run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
         if stop.due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"), run.checkpoint("previous"))
 
     leave_if_asked(stop, run, state)
-    if state.step == settings.steps:
+    if is_first() and state.step == settings.steps:
         save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
         run.log(f"wrote {run.path / 'samples.png'}")
     run.close()
@@ -207,6 +211,8 @@ def _print_plan(
     val_size: int,
     device: torch.device,
 ) -> None:
+    if not is_first():
+        return
     print(to_yaml(to_dict(config)))
     sizes = f"{parameter_count(generator):,} parameters in the generator, {parameter_count(discriminator):,} in the discriminator"
     print(f"{train_size} training and {val_size} validation images; {sizes}; on {device}; would write {run.path}")

@@ -80,16 +80,20 @@ def build_train_loader(
     return BatchLoader(_Draws(dataset, transform, seed), order, num_workers)
 
 
-def build_eval_loader(dataset: SegmentationDataset, transform: Transform, *, batch_size: int, num_workers: int) -> "BatchLoader":
+def build_eval_loader(
+    dataset: SegmentationDataset, transform: Transform, *, batch_size: int, num_workers: int, samples: range | None = None
+) -> "BatchLoader":
     """Every sample once, in order; the last batch may be smaller.
+
+    Args:
+        samples: only these, such as a process's share. None: all.
 
     Raises:
         InputError: as `build_train_loader`.
     """
     _require_samples(dataset)
-    order = [
-        [(0, index, 0) for index in range(first, min(first + batch_size, len(dataset)))] for first in range(0, len(dataset), batch_size)
-    ]
+    chosen = range(len(dataset)) if samples is None else samples
+    order = [[(0, index, 0) for index in chosen[first : first + batch_size]] for first in range(0, len(chosen), batch_size)]
     return BatchLoader(_Draws(dataset, transform, seed=0), order, num_workers)
 
 

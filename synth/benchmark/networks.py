@@ -6,10 +6,9 @@ parameters, their gradients and the optimiser's state take follows from their nu
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from shared.benchmark.ceilings import Work
@@ -77,12 +76,18 @@ def _drop_gradient(parameter: Tensor) -> None:
 class TrainingStep:
     """Both networks with Adam, and a batch; a call is one step of `synth.train`."""
 
-    def __init__(self, case: Case, name: str, opponent: Callable[[Semantics], Opponent] | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        name: str,
+        opponent: Callable[[Semantics], Opponent] | None = None,
+        precision: Literal["no", "bf16", "fp16"] = "no",
+    ) -> None:
         """opponent: None: the multi-scale discriminator, in the published form for published semantics."""
         generator = generator_of(case, name)
         discriminator, seen, adversary = (opponent or partial(_multiscale, case, name))(generator.semantics)
-        accelerator = Accelerator(cpu=case.device == "cpu")
         config = SynthConfig()
+        config.train.precision = precision
         rates = ttur_learning_rates(config.train.learning_rate, ttur=True)
         optimizers = [
             torch.optim.Adam(network.parameters(), rate, betas=rates.betas, fused=True)
@@ -91,14 +96,14 @@ class TrainingStep:
         networks = generator.to(case.device), discriminator.to(case.device)
         self.generator, self.discriminator = networks
         semantics, both = generator.semantics, (optimizers[0], optimizers[1])
-        self.step = Step(config, accelerator, semantics, seen, adversary, (*networks, None), both, None)
+        self.step = Step(config, torch.device(case.device), semantics, seen, adversary, (*networks, None), both, None)
         for network, optimizer in zip(networks, optimizers):
             _make_state(network, optimizer)
         images = torch.rand(case.images, 3, case.height, case.width, generator=torch.Generator().manual_seed(case.seed)) * 2 - 1
         self.batch = Batch(images.to(case.device), label_maps(case), None, [""] * case.images)
 
     def __call__(self) -> Any:
-        return self.step(self.batch)
+        return self.step([self.batch])
 
 
 def _multiscale(case: Case, name: str, semantics: Semantics) -> Opponent:

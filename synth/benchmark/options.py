@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 
@@ -21,14 +22,14 @@ def option_contestants(case: Case) -> list[Contestant]:
         "recompute": partial(_changed, plain, _recompute),
         "channels_last": partial(_changed, plain, _channels_last),
         "compile": partial(_changed, plain, _compile),
-        "precision bf16": partial(_changed, plain, _bf16),
+        "precision bf16": partial(_step, case, "bf16"),
     }
     return [Contestant(name, prepare) for name, prepare in found.items()]
 
 
-def _step(case: Case) -> TrainingStep:
+def _step(case: Case, precision: Literal["no", "bf16"] = "no") -> TrainingStep:
     semantics, _ = PAIRS[OUR_PAIR]
-    return TrainingStep(case, semantics, partial(opponent_of, case, OUR_PAIR))
+    return TrainingStep(case, semantics, partial(opponent_of, case, OUR_PAIR), precision)
 
 
 def _changed(prepare: Callable[[], TrainingStep], change: Callable[[TrainingStep], None]) -> TrainingStep:
@@ -44,11 +45,6 @@ def _recompute(training: TrainingStep) -> None:
 def _channels_last(training: TrainingStep) -> None:
     for network in (training.generator, training.discriminator):
         network.to(memory_format=torch.channels_last)
-
-
-def _bf16(training: TrainingStep) -> None:
-    accelerator = training.step.accelerator  # a process has one precision, which is set where it starts; this is one step's
-    accelerator.autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16)
 
 
 def _compile(training: TrainingStep) -> None:

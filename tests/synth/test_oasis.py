@@ -15,7 +15,7 @@ from synth.adversaries import SegmentationAdversary
 from synth.class_scores import Verdict
 from synth.config import DiscriminatorConfig, LossConfig
 from synth.discriminator_oasis import SegmentationDiscriminator
-from synth.losses_oasis import class_balance, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
+from synth.losses_oasis import class_balance, count_pixels, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
 from synth.semantics import Semantics
 from synth.step import frozen
 
@@ -30,11 +30,12 @@ def random_labels(num_classes: int = 5, size: tuple[int, int, int] = (2, 16, 32)
 
 
 def test_class_balance_by_hand() -> None:
-    weights = class_balance(LABELS, 3)
+    weights = class_balance(LABELS, count_pixels([LABELS], 3))
     assert weights[LABELS == 0].tolist() == pytest.approx([12 / (2 * 5)] * 5)
     assert weights[LABELS == 2].tolist() == pytest.approx([12 / (2 * 2)] * 2)
     assert (weights[LABELS == -1] == 0).all()
-    assert (class_balance(torch.full((1, 2, 2), -1), 3) == 0).all()
+    nothing = torch.full((1, 2, 2), -1)
+    assert (class_balance(nothing, count_pixels([nothing], 3)) == 0).all()
 
 
 def test_balanced_loss_is_the_mean_over_classes_of_their_means() -> None:
@@ -42,14 +43,14 @@ def test_balanced_loss_is_the_mean_over_classes_of_their_means() -> None:
     logits = torch.randn(2, 4, 2, 3)
     each = F.cross_entropy(logits, LABELS, reduction="none", ignore_index=-1)
     expected = torch.stack([each[LABELS == 0].mean(), each[LABELS == 2].mean()]).mean()
-    torch.testing.assert_close(loss_on_real(Verdict(logits), LABELS, class_balance(LABELS, 3)), expected)
+    torch.testing.assert_close(loss_on_real(Verdict(logits), LABELS, class_balance(LABELS, count_pixels([LABELS], 3))), expected)
 
 
 def test_a_discriminator_that_knows_nothing() -> None:
     """Equal scores: log(N + 1) on fakes, on ignored pixels too, and on reals, whatever the classes' sizes."""
     verdict = Verdict(torch.zeros(2, 4, 2, 3))
     assert loss_on_fake(verdict).item() == pytest.approx(math.log(4))
-    assert loss_on_real(verdict, LABELS, class_balance(LABELS, 3)).item() == pytest.approx(math.log(4))
+    assert loss_on_real(verdict, LABELS, class_balance(LABELS, count_pixels([LABELS], 3))).item() == pytest.approx(math.log(4))
 
 
 def test_fake_is_the_last_score() -> None:
@@ -92,7 +93,7 @@ def test_streamed_scores_equal_dense_scores(tile: int, monkeypatch: pytest.Monke
     labels, other = random_labels(), torch.randn(2, 6, 16, 32)
     streamed, dense = Verdict(pixels, rows), Verdict(torch.einsum("kd,ndhw->nkhw", rows, pixels))
     dense_other = torch.einsum("kd,ndhw->nkhw", rows, other)
-    weights = class_balance(labels, 5)
+    weights = class_balance(labels, count_pixels([labels], 5))
     for mine, theirs in (
         (loss_on_real(streamed, labels, weights), loss_on_real(dense, labels, weights)),
         (loss_on_fake(streamed), loss_on_fake(dense)),
@@ -110,7 +111,7 @@ def test_half_precision_is_computed_in_single_precision(dtype: torch.dtype) -> N
     pixels, rows, labels = torch.randn(2, 6, 16, 32).to(dtype).requires_grad_(), torch.randn(6, 6), random_labels()
     whole = pixels.detach().float().requires_grad_()
     for values in (pixels, whole):
-        (1000 * loss_on_real(Verdict(values, rows), labels, class_balance(labels, 5))).backward()
+        (1000 * loss_on_real(Verdict(values, rows), labels, class_balance(labels, count_pixels([labels], 5)))).backward()
     assert pixels.grad is not None and whole.grad is not None
     torch.testing.assert_close(pixels.grad, whole.grad.to(dtype))
 
@@ -128,6 +129,7 @@ def test_with_the_identity_as_table_the_embedding_form_is_the_dense_form() -> No
     for network, table in ((dense, None), (embedding, identity)):
         made = fakes.clone().requires_grad_()
         adversary = SegmentationAdversary(LossConfig(), num_classes, table)
+        adversary.begin([labels])
         torch.manual_seed(3)  # of the mixture
         with frozen(network):
             generator = adversary.generator_terms(network, labels, None, made, reals)
@@ -145,10 +147,10 @@ def test_near_classes_are_those_that_occur_and_their_nearest() -> None:
     angles = torch.tensor([0.0, 10, 30, 90, 100, 180]).deg2rad()
     rows = torch.cat([torch.stack([angles.cos(), angles.sin(), torch.zeros(6)], 1), torch.tensor([[0.0, 0, 1]])])
     labels = torch.tensor([[[0, -1, 3, 3]]])
-    assert near_classes(labels, rows, 0).tolist() == [0, 3, 6]
-    assert near_classes(labels, rows, 1).tolist() == [0, 1, 3, 4, 6]
-    assert near_classes(labels, rows, 99).tolist() == list(range(7))
-    assert near_classes(torch.full((1, 2, 2), -1), rows, 2).tolist() == [6]
+    assert near_classes(count_pixels([labels], 6), rows, 0).tolist() == [0, 3, 6]
+    assert near_classes(count_pixels([labels], 6), rows, 1).tolist() == [0, 1, 3, 4, 6]
+    assert near_classes(count_pixels([labels], 6), rows, 99).tolist() == list(range(7))
+    assert near_classes(count_pixels([torch.full((1, 2, 2), -1)], 6), rows, 2).tolist() == [6]
 
 
 def test_the_loss_among_near_classes() -> None:
@@ -160,6 +162,7 @@ def test_the_loss_among_near_classes() -> None:
 
     def terms(num_neighbours: int | None, label_map: torch.Tensor) -> list[torch.Tensor]:
         adversary = SegmentationAdversary(LossConfig(), 6, table, num_neighbours)
+        adversary.begin([label_map])
         torch.manual_seed(0)
         judged = adversary.discriminator_terms(network, label_map, None, *images)
         return [*judged.values(), *adversary.generator_terms(network, label_map, None, *images).values()]
@@ -170,7 +173,7 @@ def test_the_loss_among_near_classes() -> None:
     verdict = network(images[0], table.class_vectors)
     scores = torch.einsum("kd,ndhw->nkhw", verdict.rows[[1, 4, 6]], verdict.pixels)
     targets = torch.where(few == 4, 1, 0)
-    expected = (F.cross_entropy(scores, targets, reduction="none") * class_balance(few, 6)).mean()
+    expected = (F.cross_entropy(scores, targets, reduction="none") * class_balance(few, count_pixels([few], 6))).mean()
     torch.testing.assert_close(terms(0, few)[-1], expected)
 
 
@@ -180,6 +183,7 @@ def test_nothing_of_pixels_times_classes_is_kept() -> None:
     network = SegmentationDiscriminator(embedding_dim=6, width=2, depth=2)
     adversary, kept = SegmentationAdversary(LossConfig(), num_classes, table), []
     labels = random_labels(num_classes, (2, *size))
+    adversary.begin([labels])
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
         sum(adversary.discriminator_terms(network, labels, None, *torch.rand(2, 2, 3, *size)).values()).backward()
     assert kept and max(kept) <= (num_classes + 1) * 7  # the rows: the table and fake

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 
 from shared.data.loader import Batch
@@ -81,6 +80,7 @@ def test_trained_class_vectors_learn_from_the_generator_alone(discriminator: str
     assert any(parameter is semantics.table for parameter in generator.parameters())
     labels, images = torch.randint(-1, 5, (2, 32, 64)), torch.rand(2, 3, 32, 64)
     judged = None if seen is None else seen.pyramid(labels, trained=False)
+    adversary.begin([labels])
     sum(adversary.generator_terms(network, labels, judged, images.clone().requires_grad_(), images).values()).backward()
     sum(adversary.discriminator_terms(network, labels, judged, images, images).values()).backward()
     assert semantics.table is not None and semantics.table.grad is None
@@ -102,11 +102,16 @@ def made_update(recompute: bool, *, clip_norm: float | None = None, channels_las
     if channels_last:
         generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = tuple(torch.optim.SGD(part.parameters(), 0.01) for part in (generator, network))
-    step = Step(config, Accelerator(cpu=True), semantics, seen, adversary, (generator, network, None), optimizers, None)  # type: ignore[arg-type]
+    step = Step(config, torch.device("cpu"), semantics, seen, adversary, (generator, network, None), optimizers, None)  # type: ignore[arg-type]
+    gradients: dict[str, torch.Tensor] = {}
+    optimizers[0].register_step_pre_hook(
+        lambda *_: gradients.update(
+            {f"{name}.grad": value.grad.clone() for name, value in generator.named_parameters() if value.grad is not None}
+        )
+    )
     for number in range(2):
         torch.manual_seed(number)
-        step(Batch(torch.rand(2, 3, 32, 64) * 2 - 1, torch.randint(-1, 5, (2, 32, 64)), None, ["a", "b"]))
-    gradients = {f"{name}.grad": value.grad for name, value in generator.named_parameters() if value.grad is not None}
+        step([Batch(torch.rand(2, 3, 32, 64) * 2 - 1, torch.randint(-1, 5, (2, 32, 64)), None, ["a", "b"])])
     return {**generator.state_dict(), **gradients, **{f"judge.{name}": value for name, value in network.state_dict().items()}}
 
 

@@ -1,0 +1,83 @@
+"""Passes and updates of a training: mixed precision, and gradients that are summed up over passes and processes for one update."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared.distributed import average_gradients
+from shared.guards import require_finite_gradients
+
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Within, networks compute in mixed precision.
+
+    precision: "no", "bf16" or "fp16".
+    """
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "no")
+
+
+def in_precision(network: Callable[..., Any], device: torch.device, precision: str) -> Callable[..., Any]:
+    """The network computed in mixed precision, with results in float32: losses stay exact."""
+    return network if precision == "no" else partial(_forward, network, device, precision)
+
+
+def _forward(network: Callable[..., Any], device: torch.device, precision: str, *inputs: Any, **options: Any) -> Any:
+    with autocast(device, precision):
+        return _in_float32(network(*inputs, **options))
+
+
+def _in_float32(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    return [_in_float32(item) for item in value]
+
+
+def add_terms(totals: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
+    """Add the losses of a pass to those of the update so far, by name and without their history."""
+    for name, value in losses.items():
+        totals[name] = totals[name] + value.detach() if name in totals else value.detach()
+
+
+class Updater:
+    """An optimiser and what belongs to its updates.
+
+    Args:
+        precision: with "fp16" losses are scaled, so that small gradients are not lost; an update whose gradients overflow is left out.
+        clip_norm: largest norm of an update's gradient; None: no limit.
+
+    Attributes:
+        scaler: the scale of the losses, a part of the training's state.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, device: torch.device, precision: str = "no", clip_norm: float | None = None
+    ) -> None:
+        self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def backward(self, losses: dict[str, Tensor]) -> None:
+        """Add the gradients of the sum of the losses to those that are there."""
+        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+
+    def update(self) -> None:
+        """One step along the mean of all processes' gradients, which are then gone.
+
+        Raises:
+            NotFinite: a gradient, before weights move; in half precision such updates are left out, to find the scale of the losses.
+        """
+        learners: list[nn.Parameter] = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        average_gradients(learners)
+        if not self.scaler.is_enabled():
+            require_finite_gradients(learners)
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(learners, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()

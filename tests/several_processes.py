@@ -1,0 +1,20 @@
+"""Run by torchrun: the trainings that a file of JSON lines names, one after the other, since a start of Python costs seconds."""
+
+import json
+import sys
+from pathlib import Path
+
+from seg.config import SegConfig
+from seg.train import train as train_segmentation
+from shared.config import parse_config
+from shared.distributed import leave_processes
+from synth.config import SynthConfig
+from synth.train import train as train_synthesis
+
+for line in Path(sys.argv[1]).read_text().splitlines():
+    program, *arguments = json.loads(line)
+    if program == "seg.train":
+        train_segmentation(parse_config(SegConfig, arguments, program=program))
+    else:
+        train_synthesis(parse_config(SynthConfig, arguments, program=program))
+leave_processes()

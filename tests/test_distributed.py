@@ -1,0 +1,106 @@
+"""Two processes that torchrun starts are one process with the joint batch: losses, gradients, statistics, figures and weights."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shared.tensor_file import read_tensors
+
+ROOT = Path(__file__).parent.parent
+Invoke = Callable[..., Any]
+
+DATA = ["--data.num_workers", 0, "--data.scenes.num_classes", 7, "--data.scenes.height", 32, "--data.scenes.width", 64]
+DATA += ["--data.scenes.train_length", 9, "--data.scenes.val_length", 5, "--train.log_every", 1]
+SEG = [*DATA, "--model.width", 16, "--model.dropout", 0, "--train.steps", 3, "--train.eval_every", 3]
+SEG += ["--loss.class_weights", "inverse_sqrt"]
+SEG_RUNS = {
+    "embedding": [*SEG, "--model.norm", "sync"],
+    "softmax": [*SEG, "--model.norm", "sync", "--head", "softmax"],
+    "accumulated": [*SEG, "--model.norm", "group", "--loss.band_rows", 8],
+}
+SYNTH = [*DATA, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
+SYNTH += ["--discriminator.depth", 2, "--loss.vgg_weight", 0, "--loss.label_mix_weight", 0, "--train.steps", 1, "--train.ema_decay", "null"]
+SYNTH += ["--train.fresh_fakes", "false"]
+SYNTH_RUNS = {
+    "multiscale": [*SYNTH, "--generator.norm", "sync"],
+    "oasis": [*SYNTH, "--generator.norm", "sync", "--discriminator.name", "oasis"],
+    "accumulated synthesis": [
+        *SYNTH,
+        *("--generator.norm", "instance", "--semantics", "random", "--train.recompute", "true"),
+        *("--discriminator.name", "oasis_embedding", "--discriminator.num_neighbours", 1),
+    ],
+    "style": [*SYNTH, "--generator.style_dim", 4],
+}
+"""What is drawn at random (styles, mixtures of images) differs between processes, and is left out or not compared."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
+    """A folder with every run once as one/<name> and once, by two processes, as two/<name>: 4 images an update, in up to two passes."""
+    folder = tmp_path_factory.mktemp("runs")
+    commands, threads = [], torch.get_num_threads()
+    for name, options in (SEG_RUNS | SYNTH_RUNS).items():
+        program = "seg.train" if name in SEG_RUNS else "synth.train"
+        outcome = invoke(program, *options, "--train.batch_size", 4, "--train.threads", 1, "--run_dir", folder / "one" / name)
+        assert outcome.status == 0, outcome.errors
+        passes = 2 if "accumulated" in name else 1
+        shared = ["--train.batch_size", 2 // passes, "--train.accumulation", passes, "--run_dir", folder / "two" / name]
+        commands.append([program, *options, *shared])
+    torch.set_num_threads(threads)
+    (folder / "commands").write_text("".join(json.dumps([str(word) for word in command]) + "\n" for command in commands))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, str(ROOT / "tests/several_processes.py"), str(folder / "commands")]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def checkpoints(runs: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    alone, together = (runs / side / name / "checkpoints/last.safetensors" for side in ("one", "two"))
+    first, second = (read_tensors(path, "checkpoint tensors/1")[0] for path in (alone, together))
+    assert first.keys() == second.keys()
+    return first, second
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", SEG_RUNS)
+def test_two_processes_train_what_one_trains(runs: Path, name: str) -> None:
+    """Every loss and figure on the way, and the weights, statistics and moments that the gradients of three updates leave."""
+    alone, together = metrics(runs / "one" / name), metrics(runs / "two" / name)
+    assert [entry["step"] for entry in together] == [1, 2, 3, 3]
+    for one, two in zip(alone, together, strict=True):
+        assert {**two, "seconds": 0} == pytest.approx({**one, "seconds": 0}, rel=1e-4)
+    first, second = checkpoints(runs, name)
+    for key, tensor in first.items():
+        torch.testing.assert_close(second[key], tensor, rtol=1e-3, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("name", [name for name in SYNTH_RUNS if name != "style"])
+def test_two_processes_make_the_gradients_of_one(runs: Path, name: str) -> None:
+    """Losses, statistics, and the gradients of both networks, which Adam's first moments are."""
+    (alone,), (together,) = metrics(runs / "one" / name), metrics(runs / "two" / name)
+    assert {**together, "seconds": 0} == pytest.approx({**alone, "seconds": 0}, rel=1e-4)
+    first, second = checkpoints(runs, name)
+    compared = [key for key in first if key.endswith(("exp_avg", "running_mean", "running_var", "weight_u"))]
+    assert {key.split(".")[0] for key in compared} >= {"generator_optimizer", "discriminator_optimizer", "generator"}
+    largest = {key.split(".")[0]: 0.0 for key in compared}
+    for key in compared:
+        largest[key.split(".")[0]] = max(largest[key.split(".")[0]], float(first[key].abs().max()))
+    for key in compared:  # biases before a normalisation have gradients that are nothing but rounding
+        torch.testing.assert_close(second[key], first[key], rtol=1e-3, atol=1e-5 * largest[key.split(".")[0]], msg=key)
+
+
+def test_the_divergence_of_styles_is_a_sum_over_all_images(runs: Path) -> None:
+    (alone,), (together,) = metrics(runs / "one/style"), metrics(runs / "two/style")
+    assert together["generator/kl"] == pytest.approx(alone["generator/kl"], rel=1e-4)
