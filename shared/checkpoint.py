@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from shared.distributed import is_first
+from shared.distributed import is_first, world_size
 from shared.errors import InputError
 from shared.joint_norm import merge_running_statistics
 from shared.tensor_file import read_tensors, write_tensors
@@ -62,7 +62,8 @@ class TrainingState:
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-        write_tensors(path, tensors, FORMAT, self.about | {"step": self.step, "best": self.best, "small": small}, previous)
+        meta = self.about | {"step": self.step, "best": self.best, "small": small, "processes": world_size()}
+        write_tensors(path, tensors, FORMAT, meta, previous)
 
     def load(self, path: Path) -> None:
         """Continue from `path`.

@@ -15,6 +15,7 @@ from shared.distributed import is_first, join_processes, local_rank, share_weigh
 from shared.errors import InputError
 from shared.faults import cuda_obstacle, gpu_is_plugged_in
 from shared.files import leftovers
+from shared.joint_batch import FREE_IF_IMAGES_STAY, Spread, explain_change
 from shared.rundir import NOT_STORED, RunDirectory
 from shared.stopping import Stopped, StopRequest
 
@@ -106,15 +107,18 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
         free: dotted settings that a continued run may change.
 
     Raises:
-        InputError: the folder holds something else than a run, or a run with other settings.
+        InputError: the folder holds something else than a run, or a run with other settings or images of an update.
     """
     if run.path.is_dir() and set(run.path.iterdir()) - set(leftovers(run.path)) and not run.config_path.is_file():
         raise InputError(f"{run.path} is not empty and holds no run of this program; choose another --run_dir")
     if run.config_path.is_file():
         given = {key: value for key, value in config.items() if key not in NOT_STORED}
-        require_same_settings(run.config, given, free=free, where=str(run.path))
+        require_same_settings(run.config, given, free=free | FREE_IF_IMAGES_STAY, where=str(run.path))
     stored = read_newest(run.resumable)
+    change = ""
     if stored is not None:
+        before = Spread.of(stored.meta["config"], stored.meta.get("processes", 1))
+        change = explain_change(before, Spread.of(config), str(stored.path))
         state.restore(stored)
         if state.step > config["train"]["steps"]:
             raise InputError(f"{run.path} is at step {state.step} already, beyond train.steps {config['train']['steps']}; give more steps")
@@ -128,6 +132,8 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
         run.log(f"{reason}. It is now {path.with_suffix('.damaged')}, and the run goes on from the checkpoint before it")
         path.replace(path.with_suffix(".damaged"))
     run.forget_after(state.step)
+    if change:
+        run.log(change)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")
 
 
