@@ -197,13 +197,14 @@ def require_same_settings(stored: dict[str, Any], given: dict[str, Any], *, free
 
     Args:
         stored, given: nested settings.
-        free: dotted keys that may change, such as the number of workers.
+        free: dotted keys that may change, such as the number of workers; a section stands for all its keys.
 
     Raises:
         InputError: names the first settings that differ.
     """
     old, new = flatten(stored), flatten(given)
-    changed = [key for key in old | new if key not in free and old.get(key) != new.get(key)]
+    fixed = [key for key in old | new if not any(key == name or key.startswith(f"{name}.") for name in free)]
+    changed = [key for key in fixed if old.get(key) != new.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {old.get(key)}, now {new.get(key)}" for key in changed[:3])
         raise InputError(f"{where} holds a run with other settings ({shown}); give the same settings to continue it, or another --run_dir")

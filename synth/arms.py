@@ -20,22 +20,24 @@ from synth.step import batch_edges
 
 @dataclass(frozen=True)
 class Arm:
-    """One semantics, and one kind of discriminator where several are compared, at one seed.
+    """One semantics, with one kind of discriminator and one variant where several are compared, at one seed.
 
     Attributes:
         discriminator: None: that of the protocol.
+        variant: name of the change of the protocol; None: no change.
         folder: where the comparison's runs lie.
     """
 
     semantics: str
     discriminator: str | None
+    variant: str | None
     seed: int
     folder: Path
 
     @property
     def title(self) -> str:
         """What the arm is called in the report."""
-        return " ".join([semantics_title(self.semantics), *([] if self.discriminator is None else [self.discriminator])])
+        return " ".join([semantics_title(self.semantics), *(part for part in (self.discriminator, self.variant) if part is not None)])
 
     @property
     def run(self) -> RunDirectory:

@@ -1,12 +1,12 @@
 """The experiment: semantics × seeds under one protocol, scored and reported: `python -m synth.compare`."""
 
-from collections.abc import Sequence
+import shlex
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 
 from shared.checkpoint import TrainingState
-from shared.config import to_dict, to_yaml
+from shared.config import read_yaml, to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import build_eval_loader
 from shared.embedding_file import ClassEmbeddings
@@ -30,12 +30,13 @@ from synth.comparison_report import (
     shown_names,
     versions_of,
 )
-from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol
-from synth.embeddings import find_embeddings
+from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, Variant
+from synth.embeddings import EMBEDDINGS_FILE, find_embeddings
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.scoring import Scorer, diversity_score, feature_network, find_segmenter, pair_distance_for, score_kinds, write_real
 from synth.semantics import READS_EMBEDDINGS, is_table
+from synth.variants import PROTOCOL, SEGMENTATION, arms_of, embedding_trainings, embeddings_run, options_of
 
 
 def compare(config: CompareConfig) -> None:
@@ -51,21 +52,26 @@ def compare(config: CompareConfig) -> None:
     segmenter = find_segmenter(config.segmenter, spec)
     network, pair_distance = feature_network(config, segmenter, device), pair_distance_for(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
-    kinds: Sequence[str | None] = config.discriminators or [None]
-    arms = [Arm(name, kind, seed, run.path) for seed in config.seeds for kind in kinds for name in config.semantics]
+    arms, own_embeddings = arms_of(config, run.path), embedding_trainings(config, run.path)
     if config.dry_run:
         print(to_yaml(to_dict(config)))
+        commands_to_run = [*own_embeddings.values(), *(training_command(arm, config, run.path, embeddings_path) for arm in arms)]
+        print("\n".join(shlex.join(["python", "-m", *command]) for command in commands_to_run))
         print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
         return
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
-    write_text(run.path / "protocol.yaml", to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
+    write_text(run.path / PROTOCOL, to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
+    if config.segmentation is not None:
+        settings = read_yaml(Path(config.segmentation)) | {"data": to_dict(config.data)}
+        write_text(run.path / SEGMENTATION, to_yaml(settings))
     commands = CommandLog(run.path / "commands.json", config.jobs)
     transform, batch_size = eval_transform(config.input, multiple=multiple), config.train.batch_size
     loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)
     names = write_real(run.path / "real", loader, spec)
 
     # --- Train and generate ---------------------------------------------------------------------------------------------
-    trainings = [training_command(arm, run.path / "protocol.yaml", embeddings_path) for arm in arms]
+    commands.run_all(list(own_embeddings.values()), f"embeddings of {len(own_embeddings)} variants", total=len(own_embeddings))
+    trainings = [training_command(arm, config, run.path, embeddings_path) for arm in arms]
     work = len(arms) * config.train.steps
     commands.run_all(trainings, f"train {len(arms)} arms", total=work, done=lambda: sum(arm.steps_logged() for arm in arms))
     for arm in arms:
@@ -104,12 +110,14 @@ def compare(config: CompareConfig) -> None:
     run.log(f"report: {write_report(report, run.path / 'report').resolve()}")
 
 
-def training_command(arm: Arm, protocol: Path, embeddings: Path | None) -> list[str]:
-    """The arguments after `python -m` that train an arm."""
-    given = [] if embeddings is None else ["--embeddings", str(embeddings)]
+def training_command(arm: Arm, config: CompareConfig, folder: Path, embeddings: Path | None) -> list[str]:
+    """The arguments after `python -m` that train an arm; variants with settings of seg.train have embeddings of their own."""
+    variant = Variant() if arm.variant is None else config.variants[arm.variant]
+    path = embeddings_run(arm.variant, folder) / EMBEDDINGS_FILE if variant.seg and arm.variant is not None else embeddings
+    given = [] if path is None else ["--embeddings", str(path)]
     kind = [] if arm.discriminator is None else ["--discriminator.name", arm.discriminator]
-    chosen = ["--semantics", arm.semantics, *kind, "--train.seed", str(arm.seed), *given]
-    return ["synth.train", "--config", str(protocol), *chosen, "--run_dir", str(arm.run.path)]
+    chosen = ["--semantics", arm.semantics, *kind, *options_of(variant.synth), "--train.seed", str(arm.seed), *given]
+    return ["synth.train", "--config", str(folder / PROTOCOL), *chosen, "--run_dir", str(arm.run.path)]
 
 
 def score_arm(scorer: Scorer, arm: Arm) -> ArmRun:

@@ -1,7 +1,8 @@
 """Settings of the synthesis programs."""
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from shared.config import TrainConfig
 from shared.data.config import DataConfig
@@ -167,9 +168,9 @@ class SynthConfig(Protocol):
     """Train a SPADE generator whose condition at a pixel is what the chosen semantics say of its class."""
 
     semantics: str = "onehot"
-    """The table that stands for the classes: onehot (without a one-hot tensor), random (unit vectors), learned (class embeddings), or the
-    path of a class table of any origin: .safetensors, .npz, .npy or .csv, rows named like the classes; onehot_dense makes the one-hot
-    tensor and is there for comparison."""
+    """The table that stands for the classes: onehot (without a one-hot tensor), random (unit vectors; random_raw: normal numbers,
+    random_orthonormal: unit vectors at right angles), learned (class embeddings), or the path of a class table of any origin: .safetensors,
+    .npz, .npy or .csv, rows named like the classes; onehot_dense makes the one-hot tensor and is there for comparison."""
     trainable: bool = False
     """Train the class vectors along with the generator; not for one-hot."""
     embeddings: str | None = None
@@ -186,6 +187,23 @@ class SynthConfig(Protocol):
 
 
 @dataclass
+class Variant:
+    """A named change of what the arms of a comparison share."""
+
+    seg: dict[str, Any] = field(default_factory=dict)
+    """Settings of seg.train (dotted names) with which class embeddings of its own are learned first, such as {model.embedding_dim: 4}."""
+    synth: dict[str, Any] = field(default_factory=dict)
+    """Settings of synth.train (dotted names), such as {trainable: true}."""
+    semantics: list[str] | None = None
+    """Semantics that have this variant. Null: all."""
+
+    def __post_init__(self) -> None:
+        taken = {"semantics", "embeddings", "run_dir", "train.seed", "config", "dry_run"} & {*self.seg, *self.synth}
+        if taken:
+            raise InputError(f"a variant sets {', '.join(sorted(taken))}, which the comparison sets itself; leave it out")
+
+
+@dataclass
 class CompareConfig(Protocol):
     """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
 
@@ -193,6 +211,10 @@ class CompareConfig(Protocol):
     """The arms: names, or paths of class tables, as semantics of synth.train."""
     discriminators: list[Discriminator] | None = None
     """Kinds of discriminator, each with all semantics an arm. Null: that of the protocol, discriminator.name."""
+    variants: dict[str, Variant] = field(default_factory=dict)
+    """Named changes, each with its semantics an arm: of how the embeddings are learned, and of the generator's training. Empty: none."""
+    segmentation: str | None = None
+    """Settings file of seg.train that the variants' own embeddings are learned with, on the comparison's data, once for all seeds."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Training seeds of every arm; from two on, the report has deviations and paired differences."""
     embeddings: str | None = None
@@ -222,8 +244,13 @@ class CompareConfig(Protocol):
                 continue
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} is {values}; one or more different values were expected")
-        for name in self.semantics:
+        for name in [*self.semantics, *(name for variant in self.variants.values() for name in variant.semantics or [])]:
             require_semantics(name)
+        for title, variant in self.variants.items():
+            if not re.fullmatch(r"[\w .=+-]+", title):
+                raise InputError(f"variant {title!r} is no name of a folder; use letters, digits, spaces and . = + - _")
+            if variant.seg and self.segmentation is None:
+                raise InputError(f"variant {title} has settings of seg.train, but segmentation is null; name the settings file they change")
         titles = [semantics_title(name) for name in self.semantics]
         if len(set(titles)) < len(titles):
             raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
@@ -241,7 +268,7 @@ FREE_ON_RESUME = {
 """Settings that a continued training may change."""
 
 FREE_TO_COMPARE = {
-    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "samples", "pictures"),
+    *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "samples", "pictures", "variants"),
     *("data.root", "data.num_workers", "train.threads", "train.not_finite"),
 }
 """Settings that a continued comparison may change: arms and seeds can be added."""

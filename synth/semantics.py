@@ -19,8 +19,8 @@ from synth.class_tables import READERS
 from synth.kernel_columns import columns_of
 from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
-SEMANTICS = ("onehot", "onehot_dense", "random", "learned")
-READS_EMBEDDINGS = {"random": False, "learned": True}
+SEMANTICS = ("onehot", "onehot_dense", "random", "random_raw", "random_orthonormal", "learned")
+READS_EMBEDDINGS = {"random": False, "random_raw": False, "random_orthonormal": False, "learned": True}
 """Semantics that take an embedding file, and whether they need one: random ones only take its width."""
 
 
@@ -55,6 +55,7 @@ def build_semantics(
 
     name: `onehot`; `onehot_dense`, the same map as a tensor (reference, memory grows with pixels × classes);
         `random`, unit vectors drawn from `seed`, as wide as `embeddings` or else `embedding_dim`;
+        `random_raw`, the same before they are made unit; `random_orthonormal`, the same made orthogonal, which needs a width of C or more;
         `learned`, the unit vectors of `embeddings`; any other name is that of `table`.
     table: (num_classes, S) class vectors of another origin, see `synth.class_tables`.
     instance_edges: the semantics end with a channel that is 1 on the borders of instances.
@@ -75,21 +76,39 @@ def build_semantics(
         return DenseOneHot(name, num_classes, None, instance_edges=instance_edges)
     if table is not None:
         return Semantics(name, num_classes, table, instance_edges=instance_edges, trainable=trainable)
-    if name == "random":
+    if name in RANDOM_TABLES:
         dim = embedding_dim if embeddings is None else embeddings.vectors.shape[1]
         if dim is None:
-            raise InputError("semantics random need a width: give an embedding file or embedding_dim")
-        vectors = random_unit_vectors(num_classes, dim, seed)
+            raise InputError(f"semantics {name} need a width: give an embedding file or embedding_dim")
+        vectors = RANDOM_TABLES[name](num_classes, dim, seed)
         return Semantics(name, num_classes, vectors, instance_edges=instance_edges, trainable=trainable)
     if embeddings is None:
         raise InputError("semantics learned need an embedding file; export one with python -m seg.export")
     return Semantics(name, num_classes, embeddings.vectors, instance_edges=instance_edges, trainable=trainable)
 
 
+def random_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
+    """(num_classes, dim) normal numbers; a function of its arguments alone."""
+    return torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(seed))
+
+
 def random_unit_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
-    """(num_classes, dim) directions drawn uniformly on the unit sphere; a function of its arguments alone."""
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(num_classes, dim, generator=generator))
+    """(num_classes, dim) directions drawn uniformly on the unit sphere."""
+    return F.normalize(random_vectors(num_classes, dim, seed))
+
+
+def random_orthonormal_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
+    """(num_classes, dim) unit vectors at right angles to each other.
+
+    Raises:
+        InputError: there is no room for so many.
+    """
+    if dim < num_classes:
+        raise InputError(f"{num_classes} orthonormal vectors need a width of {num_classes} or more, not {dim}; take semantics random")
+    return torch.linalg.qr(random_vectors(num_classes, dim, seed).T).Q.T.contiguous()
+
+
+RANDOM_TABLES = {"random": random_unit_vectors, "random_raw": random_vectors, "random_orthonormal": random_orthonormal_vectors}
 
 
 class Semantics(nn.Module):

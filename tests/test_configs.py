@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from synth.variants import options_of
 from tests.shared.made_data import MAKERS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -72,3 +73,24 @@ def test_synthesis_config(path: Path, made: Callable[[str], Path], segmenters: C
     outcome = invoke("synth.compare", "--config", path, *root, *given, "--loss.vgg_weight", 0, "--dry-run")
     assert outcome.status == 0, outcome.errors
     assert "trainings; embeddings" in outcome.output
+
+
+VARIANTS = [
+    (path, name, program)
+    for path in SYNTH
+    for name, variant in yaml.safe_load(path.read_text()).get("variants", {}).items()
+    for program in ("seg", "synth")
+    if program in variant
+]
+
+
+@pytest.mark.parametrize(("path", "name", "program"), VARIANTS, ids=lambda part: getattr(part, "stem", part))
+def test_settings_of_a_variant(path: Path, name: str, program: str, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a change of what the comparison's settings files say."""
+    monkeypatch.chdir(CONFIGS.parent)
+    config = yaml.safe_load(path.read_text())
+    changes = config["variants"][name][program]
+    base = ["--config", config["segmentation"]] if program == "seg" else ["--semantics", "learned"]
+    plain, changed = (invoke(f"{program}.train", *base, *more, "--print_config") for more in ([], options_of(changes)))
+    assert changed.status == 0, changed.errors
+    assert changed.output != plain.output

@@ -176,7 +176,11 @@ def test_learned_semantics_take_the_newest_export(runs: Path, invoke: Invoke, tm
 def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    kinds = ["--discriminators", '["multiscale", "oasis_embedding"]']
+    own = {"model.embedding_dim": 4, "train.steps": 2}
+    variants = {"plain": {}, "D 4": {"seg": own, "synth": {"discriminator.name": "oasis_embedding"}}}
+    base = {"model": {"width": 16}, "train": {"batch_size": 2, "eval_every": 2}}
+    (tmp_path / "base.yaml").write_text(json.dumps(base))
+    kinds = ["--variants", json.dumps(variants), "--segmentation", tmp_path / "base.yaml"]
     given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors", "--features", "encoder"]
     noise = ["--generator.noise_channels", 2, "--samples", 2]
     command = [
@@ -197,7 +201,12 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     outcome = invoke(*command)
     assert outcome.status == 0, outcome.errors
     report = json.loads((tmp_path / "run/report/report.json").read_text())
-    assert [run["semantics"] for run in report["runs"]] == ["learned multiscale", "learned oasis_embedding"]
+    assert [run["semantics"] for run in report["runs"]] == ["learned plain", "learned D 4"]
+    own_embeddings = ClassEmbeddings.load(tmp_path / "run/embeddings-D-4/class_embeddings.safetensors")
+    assert own_embeddings.vectors.shape == (CLASSES, 4)
+    assert read_tensors(tmp_path / "run/learned-D-4-seed0/checkpoints/last.safetensors", "checkpoint tensors/1")[0][
+        "generator.semantics.table"
+    ].shape == (CLASSES + 1, 4)
     for run in report["runs"]:
         assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc", "FwIoU", "PD-seg"}
         assert (run["scores"]["PD-seg"]["num_real"], run["scores"]["PD-seg"]["num_generated"]) == (6, 12)
@@ -205,7 +214,7 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
         assert run["peak_memory"] > 100
     assert [list(scores["iou"]) for scores in report["class_scores"]] == [
         ["softmax", "embedding"],
-        ["learned multiscale", "learned oasis_embedding"],
+        ["learned plain", "learned D 4"],
     ]
     assert sum(report["class_scores"][0]["pixels"]) == sum(report["class_scores"][1]["pixels"]) > 0
     assert [panel["generated"] for panel in report["panels"]] == [["softmax", "embedding"]] * 2

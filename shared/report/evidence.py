@@ -9,6 +9,8 @@ from shared.report.model import ComparisonReport, ScoreKind
 from shared.report.summary import Spread, scores_of, spread_over_seeds
 
 CONFIDENCE = 0.95
+ALL_PAIRS = 4
+"""Most arms that are compared two by two; there would be too many pairs of more."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,13 @@ class PairedDifference:
 
 
 def paired_differences(report: ComparisonReport) -> list[PairedDifference]:
-    """Every two arms by every score that both have at two seeds or more: those with the baseline first."""
+    """Every two arms, or with many arms every one and the first, by every score that both have at two seeds or more.
+
+    The baseline is the first arm where it is one of them.
+    """
     arms = sorted(report.arms, key=lambda arm: arm != report.baseline)
     differences = []
-    for other, semantics in combinations(arms, 2):
+    for other, semantics in combinations(arms, 2) if len(arms) <= ALL_PAIRS else [(arms[0], arm) for arm in arms[1:]]:
         for kind in report.score_kinds:
             ours, base = scores_of(report, semantics, kind.name), scores_of(report, other, kind.name)
             values = {seed: ours[seed].value - base[seed].value for seed in ours if seed in base}

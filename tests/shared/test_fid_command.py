@@ -2,17 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from shared.backbone import build_backbone
 from shared.errors import InputError
 from shared.fid import Extractor, FeatureStatistics
 from shared.fid.__main__ import FidConfig, main, score
 from shared.fid.encoder_file import save_encoder
+from shared.fid.features import build_feature_network
+from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.files import sha256
 from shared.visualise import save_png
 
@@ -183,6 +188,60 @@ def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("sys.argv", ["shared.fid", *map(str, arguments)])
     main()
     assert "FD-seg (tiny encoder" in capsys.readouterr().out
+
+
+def damaged(folder: Path, kind: str) -> Path:
+    """A folder with what `kind` says, after two images that are right."""
+    for index in range(2):
+        save_png(np.full((32, 48, 3), 40 * index, np.uint8), folder / f"{index}.png")
+    if kind == "nothing":
+        for file in folder.iterdir():
+            file.unlink()
+    if kind == "one image":
+        (folder / "1.png").unlink()
+    if kind == "cut short":
+        (folder / "2.png").write_bytes((folder / "1.png").read_bytes()[:60])
+    if kind == "no image":
+        (folder / "2.png").write_text("a text")
+    if kind == "16 bits":
+        Image.fromarray(np.full((32, 48), 3000, np.uint16)).save(folder / "2.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nothing", "no PNG or JPEG image in"),
+        ("one image", "holds 1 image; a distance between distributions needs at least 2"),
+        ("cut short", "2.png: "),
+        ("no image", "2.png: "),
+        ("16 bits", "2.png has pixels of mode I;16; images need 8 bits per channel: convert it to 8-bit RGB"),
+    ],
+)
+def test_folders_that_cannot_be_compared(inputs: Path, tmp_path: Path, kind: str, message: str, invoke: Callable[..., Any]) -> None:
+    """On either side: one line that names the file, status 1, and no result."""
+    wrong, output = damaged(tmp_path / "wrong", kind), ["--encoder", inputs / "encoder.safetensors", "--json", "result.json"]
+    for sides in ((wrong, inputs / "generated"), (inputs / "real", wrong)):
+        outcome = invoke("shared.fid", *sides, *output, "--cache", "cache")
+        errors = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+        assert outcome.status == 1 and len(errors) == 1 and "Traceback" not in outcome.errors
+        assert str(wrong) in errors[0] and message in errors[0]
+        assert not Path("result.json").exists()
+        assert not Path("cache").exists() or len(list(Path("cache").iterdir())) == 1  # of the side that is right
+
+
+def test_palettes_grey_and_mixed_sizes_are_images_too(inputs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+    folder.mkdir()
+    colours.quantize(16).save(folder / "a.png")
+    colours.quantize(16).convert("RGB").save(folder / "b.png")
+    colours.convert("L").resize((40, 20)).save(folder / "c.png")
+    score(config(inputs, generated=folder, save_statistics=None, json=tmp_path / "result.json", statistics_only=True))
+    assert json.loads((tmp_path / "result.json").read_text())["count_generated"] == 3
+    network = build_feature_network(str(inputs / "encoder.safetensors"))
+    palette, plain, _ = image_statistics(network, read_ahead(find_images(folder), 2), total=3).features  # type: ignore[misc]
+    torch.testing.assert_close(palette, plain)
 
 
 @pytest.mark.parametrize("arguments", [["nowhere", "generated"], ["real"], ["real", "generated", "--speed", "3"]])

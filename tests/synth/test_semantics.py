@@ -12,7 +12,7 @@ from synth.instance_edges import instance_edges
 from synth.layout import DenseLayout
 from synth.semantics import SEMANTICS, build_semantics, random_unit_vectors
 
-C, D = 5, 3
+C, D = 5, 6
 
 
 @pytest.fixture
@@ -85,6 +85,17 @@ def test_tables(embeddings):
     assert not build_semantics("onehot", C).state_dict()
 
 
+def test_other_random_tables(embeddings):
+    unit, raw, orthonormal = (
+        build_semantics(name, C, embeddings, seed=3).table[:C] for name in ("random", "random_raw", "random_orthonormal")
+    )
+    torch.testing.assert_close(F.normalize(raw), unit)
+    assert raw.norm(dim=1).std() > 0.1
+    torch.testing.assert_close(orthonormal @ orthonormal.T, torch.eye(C))
+    with pytest.raises(InputError, match="5 orthonormal vectors need a width of 5 or more, not 4"):
+        build_semantics("random_orthonormal", C, embedding_dim=4)
+
+
 def test_labels_out_of_range_are_named():
     semantics = build_semantics("onehot", C)
     with pytest.raises(InputError, match=r"label 5 is outside \[-1, 5\)"):
@@ -105,7 +116,7 @@ def test_small_integer_types_are_label_maps_too():
 
 
 def test_refusals(embeddings, label_map):
-    with pytest.raises(InputError, match="choose one of onehot, onehot_dense, random, learned"):
+    with pytest.raises(InputError, match="choose one of onehot, onehot_dense, random, random_raw, random_orthonormal, learned"):
         build_semantics("one-hot", C)
     with pytest.raises(InputError, match="need an embedding file"):
         build_semantics("learned", C)
