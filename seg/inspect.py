@@ -11,7 +11,7 @@ from shared.errors import InputError
 from shared.files import atomic_write
 from shared.program import run_program
 from shared.report import EmbeddingMap
-from shared.report.embedding_map import lay_out, nearest_classes
+from shared.report.embedding_map import lay_out, nearest_classes, principal_plane
 from shared.visualise import voc_palette
 
 
@@ -44,12 +44,13 @@ def nearest_table(embeddings: ClassEmbeddings, neighbours: int) -> str:
 def write_map(embeddings: ClassEmbeddings, path: Path) -> None:
     """The first two principal axes of the class embeddings as an SVG picture, with the labels that find room."""
     vectors = embeddings.vectors.numpy()
-    layout = lay_out(EmbeddingMap(embeddings.class_names, vectors, voc_palette(len(vectors) + 1)[1:]))
+    positions, shares = principal_plane(vectors)
+    layout = lay_out(EmbeddingMap(embeddings.class_names, vectors, voc_palette(len(vectors) + 1)[1:]), positions)
     figure = Figure(figsize=(layout.width / 96, layout.height / 96), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), xticks=[], yticks=[])
-    axes.set_xlabel(f"first axis, {layout.shares[0]:.0%} of the variance")
-    axes.set_ylabel(f"second axis, {layout.shares[1]:.0%}")
+    axes.set_xlabel(f"first axis, {shares[0]:.0%} of the variance")
+    axes.set_ylabel(f"second axis, {shares[1]:.0%}")
     for point in layout.points:
         axes.plot(point.x, point.y, "o", color=point.colour)
         if point.label is not None:

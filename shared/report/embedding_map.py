@@ -39,10 +39,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Layout:
-    """The drawn map: its points and the share of the vectors' variance that each axis shows."""
+    """The drawn map."""
 
     points: list[Point]
-    shares: tuple[float, float]
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -80,13 +79,12 @@ def principal_plane(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float
     return positions, (float(shares[0]), float(shares[1]))
 
 
-def lay_out(embedding_map: EmbeddingMap) -> Layout:
-    """Place every class on its principal plane, and labels where there is room.
+def lay_out(embedding_map: EmbeddingMap, positions: np.ndarray) -> Layout:
+    """Draw every class at its position, rows of (C, 2), and labels where there is room.
 
     Classes are visited farthest from those before, so when not all labels fit, those that do are spread over the map.
     Up to `LABEL_ALL_UP_TO` classes a label may also stand off its point, with a line to it.
     """
-    positions, shares = principal_plane(embedding_map.vectors)
     centres = _fit(positions)
     distances = (1, 2, 3, 5, 7) if len(centres) <= LABEL_ALL_UP_TO else (1,)
     taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres]
@@ -95,7 +93,7 @@ def lay_out(embedding_map: EmbeddingMap) -> Layout:
         name, (x, y) = str(embedding_map.class_names[index]), centres[index]
         label = _place(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…", x, y, distances, taken)
         points[index] = Point(name, x, y, hex_colour(embedding_map.palette[index]), label)
-    return Layout([points[index] for index in range(len(centres))], shares)
+    return Layout([points[index] for index in range(len(centres))])
 
 
 def _fit(positions: np.ndarray) -> list[tuple[float, float]]:

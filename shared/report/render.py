@@ -19,8 +19,9 @@ from shared.data.spec import DatasetSpec
 from shared.files import atomic_write, write_text
 from shared.report import figures, tables
 from shared.report.class_scores import ClassScores, extremes, hex_colour
-from shared.report.embedding_map import lay_out, nearest_classes
+from shared.report.embedding_map import nearest_classes
 from shared.report.evidence import conclusions, paired_differences
+from shared.report.maps import ClassMap, class_maps
 from shared.report.markdown import to_markdown
 from shared.report.model import ComparisonReport, EmbeddingMap, Picture, ScoreKind
 from shared.report.pictures import data_uri, png, strip
@@ -49,6 +50,7 @@ def to_html(report: ComparisonReport) -> str:
     """The page as text. Every string of the report is escaped; only our own SVG goes in as markup."""
     loader = FileSystemLoader(Path(__file__).parent / "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    maps = class_maps(report.embedding_map) if report.embedding_map else []
     environment.filters.update(data_uri=data_uri, arm_colour=figures.arm_colour, column_position=partial(figures.column_position, report))
     return environment.get_template("report.html").render(
         report=report,
@@ -61,15 +63,23 @@ def to_html(report: ComparisonReport) -> str:
         effort=effort(report),
         classes=[(scores, Markup(figures.cumulative_chart(report, scores)), *extremes(scores)) for scores in report.class_scores],
         legend=class_legend(report),
-        embedding_layout=lay_out(report.embedding_map) if report.embedding_map else None,
-        embedding_data=embedding_data(report.embedding_map) if report.embedding_map else None,
+        maps=maps,
+        embedding_data=embedding_data(report.embedding_map, maps) if report.embedding_map else None,
     )
 
 
-def embedding_data(embedding_map: EmbeddingMap, count: int = 5) -> dict[str, Any]:
-    """What the page's script knows of the map: names, and the nearest classes of each with their distances."""
+def embedding_data(embedding_map: EmbeddingMap, maps: Sequence[ClassMap], count: int = 5) -> dict[str, Any]:
+    """What the page's script knows: names, the nearest classes of each with their distances, and where each map has points and labels."""
     ids, distances = nearest_classes(embedding_map.vectors, count)
-    return {"names": list(embedding_map.class_names), "near": plain(ids), "distances": plain(distances.round(3))}
+    drawn = [
+        {
+            "note": shown.note,
+            "points": [[point.x, point.y] for point in shown.layout.points],
+            "labels": [point.label and plain(point.label) for point in shown.layout.points],
+        }
+        for shown in maps
+    ]
+    return {"names": list(embedding_map.class_names), "near": plain(ids), "distances": plain(distances.round(3)), "maps": drawn}
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from shared.report import (
     SegmentationResult,
     write_report,
 )
-from shared.report.embedding_map import lay_out, nearest_classes, principal_plane
+from shared.report.embedding_map import lay_out, nearest_classes, principal_plane, unit_rows
 from shared.report.evidence import conclusions, confidence_interval, paired_differences
 from shared.report.figures import thinned
+from shared.report.neighbour_map import neighbour_plane, neighbours_kept
 from shared.report.summary import caveats, spread_over_seeds
 from shared.report.tables import Table, decimals_for, difference_table, duration, number, results_table, seed_table
 
@@ -223,7 +224,7 @@ def test_any_number_of_classes(num_classes: int, tmp_path: Path) -> None:
     html = page(comparison(dataset=DatasetSpec("many", names, palette), embedding_map=embeddings, pictures=[picture]), tmp_path)
     assert html.count("<circle") == num_classes
     assert f"Nearest classes ({num_classes} rows)" in html
-    labels = [point.label for point in lay_out(embeddings).points if point.label]
+    labels = [point.label for point in lay_out(embeddings, principal_plane(embeddings.vectors)[0]).points if point.label]
     assert len(labels) == num_classes if num_classes < 3 else 10 < len(labels) < num_classes
 
 
@@ -234,6 +235,15 @@ def test_nearest_classes_are_those_of_all_pairs() -> None:
     ids, distances = nearest_classes(vectors, 3)
     np.testing.assert_array_equal(ids, np.argsort(pairs, axis=1)[:, :3])
     np.testing.assert_allclose(distances, np.sort(pairs, axis=1)[:, :3], atol=1e-7)
+
+
+def test_neighbour_map_keeps_more_neighbours_than_the_main_axes() -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(30, 12))[rng.integers(0, 30, 400)] + 0.4 * rng.normal(size=(400, 12))  # 30 groups
+    positions = neighbour_plane(vectors)
+    assert neighbours_kept(vectors, positions) > 2 * neighbours_kept(vectors, principal_plane(vectors)[0])
+    assert neighbours_kept(vectors[:, :2], unit_rows(vectors[:, :2])) == 1.0
+    np.testing.assert_array_equal(positions, neighbour_plane(vectors))
 
 
 def test_principal_plane_keeps_distances_of_flat_vectors() -> None:

@@ -131,6 +131,10 @@ def test_map_shows_a_class_with_its_nearest_ones(driver: Any) -> None:
     assert len(driver.find_elements("css selector", ".links line")) == 5
     find(driver, "#map svg").send_keys(Keys.ARROW_RIGHT)
     assert find(driver, ".said").text.startswith("class 78 is nearest to ")
+    places = "return [...document.querySelectorAll('#map circle')].map((c) => c.getAttribute('cx'))"
+    before = driver.execute_script(places)
+    find(driver, "#map [data-map='1']").click()
+    assert find(driver, "#map .note").text.startswith("The two main axes") and before != driver.execute_script(places)
     names = len(driver.find_elements("css selector", "#map text"))
     driver.execute_script("for (let i = 0; i < 8; i++) document.querySelector('[data-zoom=\"1.5\"]').click()")
     assert float(find(driver, "#map svg").get_dom_attribute("viewBox").split()[2]) < 40

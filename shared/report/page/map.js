@@ -1,12 +1,11 @@
 // The map of class embeddings: a class with its nearest ones, search, and zoom with names that are placed anew.
 const map = document.getElementById("map");
 if (map) {
-  const { names, near, distances } = JSON.parse(document.getElementById("embedding-data").textContent);
+  const { names, near, distances, maps } = JSON.parse(document.getElementById("embedding-data").textContent);
   const svg = map.querySelector("svg"), links = map.querySelector(".links"), said = map.querySelector(".said"), search = map.querySelector("input");
   const circles = [...svg.querySelectorAll("circle")], width = svg.viewBox.baseVal.width, height = svg.viewBox.baseVal.height;
-  const points = circles.map((circle) => [circle.cx.baseVal.value, circle.cy.baseVal.value]), radius = circles[0].r.baseVal.value;
-  const firstNames = [...svg.querySelectorAll("text, svg > line")];
-  let zoom = 1, corner = [0, 0], chosen = -1, pinned = false, dragged = null, extra = [];
+  const radius = circles[0].r.baseVal.value, firstNames = map.querySelector(".names"), note = map.querySelector(".note");
+  let points = maps[0].points, zoom = 1, corner = [0, 0], chosen = -1, pinned = false, dragged = null, extra = [];
 
   const make = (name, attributes, words = "") => {
     const element = document.createElementNS(svg.namespaceURI, name);
@@ -23,10 +22,7 @@ if (map) {
     circles.forEach((circle, place) => {
       circle.setAttribute("class", index < 0 ? "" : place === index ? "chosen" : close.includes(place) ? "near" : "dim");
     });
-    links.replaceChildren(...close.map((other) => {
-      const [[x1, y1], [x2, y2]] = [points[index], points[other]];
-      return make("line", { x1, y1, x2, y2 });
-    }));
+    linkChosen();
     nameChosen();
     said.replaceChildren();
     if (index < 0) return void (said.textContent = "Point at a class, or search for one.");
@@ -34,15 +30,39 @@ if (map) {
     close.forEach((other, rank) => said.append(rank ? ", " : "", bold(names[other]), ` ${distances[index][rank].toFixed(3)}`));
   };
 
+  const linkChosen = () => {
+    links.replaceChildren(...(chosen < 0 ? [] : near[chosen]).map((other) => {
+      const [[x1, y1], [x2, y2]] = [points[chosen], points[other]];
+      return make("line", { x1, y1, x2, y2 });
+    }));
+  };
+
+  // Another way of flattening the same classes; the chosen class stays chosen.
+  const show = (shown) => {
+    points = shown.points;
+    note.textContent = shown.note;
+    circles.forEach((circle, index) => {
+      circle.setAttribute("cx", points[index][0]);
+      circle.setAttribute("cy", points[index][1]);
+    });
+    const lined = shown.labels.map((label, index) => [label, points[index]]).filter(([label]) => label);
+    firstNames.replaceChildren(
+      ...lined.filter(([label]) => label.line).map(([label, [x1, y1]]) => make("line", { x1, y1, x2: label.x, y2: label.y })),
+      ...lined.map(([label]) => make("text", { x: label.x, y: label.y, "text-anchor": label.anchor }, label.text)),
+    );
+    linkChosen();
+    zoomBy(0);
+  };
+
   // Names of the chosen class and of its nearest, over everything else.
   const nameChosen = () => {
     for (const element of svg.querySelectorAll(".over")) element.remove();
     if (chosen < 0) return;
-    for (const index of [...near[chosen], chosen]) {
+    const shown = new Set([...(zoom === 1 ? firstNames.children : extra)].map((element) => element.textContent));
+    for (const index of [...near[chosen], chosen].filter((index) => !shown.has(names[index]))) {
       const [x, y] = points[index], left = x > corner[0] + 0.8 * width / zoom;
       svg.append(make("text", { class: "over", x: x + (left ? -1 : 1) * 9 / zoom, y, "text-anchor": left ? "end" : "start" }, names[index]));
     }
-    svg.classList.toggle("named", chosen >= 0);
   };
 
   const look = () => {
@@ -51,7 +71,7 @@ if (map) {
     svg.style.setProperty("--zoom", zoom);
     for (const circle of circles) circle.setAttribute("r", radius / zoom ** 0.75);
     for (const element of extra) element.remove();
-    for (const element of firstNames) element.style.display = zoom === 1 ? "" : "none";
+    firstNames.style.display = zoom === 1 ? "" : "none";
     extra = zoom === 1 ? [] : placeNames();
     nameChosen();
   };
@@ -123,6 +143,13 @@ if (map) {
     pinned = index >= 0;
     choose(index);
   };
+  const ways = [...map.querySelectorAll("[data-map]")];
+  for (const button of ways) {
+    button.onclick = () => {
+      for (const other of ways) other.setAttribute("aria-pressed", String(other === button));
+      show(maps[button.dataset.map]);
+    };
+  }
   map.querySelector("form").onsubmit = (event) => event.preventDefault();
   for (const button of map.querySelectorAll("[data-zoom]")) button.onclick = () => zoomBy(Number(button.dataset.zoom), points[chosen]);
 }
