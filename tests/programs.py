@@ -6,6 +6,8 @@ import runpy
 import sys
 from dataclasses import dataclass
 
+from shared.stopping import STOPPED
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -28,4 +30,6 @@ def invoke_program(program: str, *arguments: object) -> Outcome:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
         sys.argv = argv
+    if status == STOPPED:  # the request was for the tests
+        raise KeyboardInterrupt
     return Outcome(status, output.getvalue(), errors.getvalue())

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
+from shared.faults import LOST_WORKER
 from shared.stopping import leave_signals_to_parent
 
 Transform = Callable[[Sample], Sample]
@@ -118,10 +119,15 @@ class BatchLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        try:
+            for batch in self._loader:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except (ConnectionError, EOFError) as error:
+            if self._loader.num_workers == 0:
+                raise
+            raise InputError(LOST_WORKER) from error  # it was killed while it handed over a batch
 
 
 def _begin_worker(number: int) -> None:
