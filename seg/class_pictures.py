@@ -1,5 +1,7 @@
 """Class embeddings as SVG pictures: flat maps, and norms against how often a class occurs. C classes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -11,11 +13,15 @@ from shared.embedding_file import ClassEmbeddings
 from shared.files import atomic_write
 from shared.report.maps import ClassMap
 
-PLAIN = {"text.parse_math": False, "svg.hashsalt": "classes"}
-"""A class called "$x$" is a name, not a formula; the same embeddings give the same files."""
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """A class called "$x$" is a name here and not a formula, and the same embeddings give the same files."""
+    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "classes"}):
+        yield
 
 
-@matplotlib.rc_context(PLAIN)
+@plain_text()
 def draw_map(drawn: ClassMap, path: Path) -> None:
     """Every class as a point of its colour, with the names that find room."""
     layout = drawn.layout
@@ -47,7 +53,7 @@ def norm_correlation(embeddings: ClassEmbeddings, pixels: np.ndarray) -> float:
     return float(spearmanr(pixels[seen], norms).statistic)
 
 
-@matplotlib.rc_context(PLAIN)
+@plain_text()
 def draw_norms(embeddings: ClassEmbeddings, pixels: np.ndarray, path: Path) -> None:
     """A point per class that occurs: its pixels, on a logarithmic axis, and its norm."""
     norms, seen = embeddings.raw.norm(dim=1).numpy(), np.flatnonzero(pixels > 0)

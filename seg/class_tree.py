@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 
-from seg.class_pictures import PLAIN
+from seg.class_pictures import plain_text
 from shared.files import atomic_write
 from shared.report.embedding_map import unit_rows
 
@@ -33,7 +32,7 @@ def to_newick(tree: np.ndarray, names: Sequence[str]) -> str:
     return texts[-1] + ";\n"
 
 
-@matplotlib.rc_context(PLAIN)
+@plain_text()
 def draw_tree(tree: np.ndarray, names: Sequence[str], path: Path) -> None:
     """The tree as an SVG, names at its leaves; its upper part where there are more than `LEAVES` classes."""
     leaves = min(len(names), LEAVES)
