@@ -8,6 +8,9 @@ from shared.data.spec import SegmentationDataset
 from shared.data.statistics import ClassStatistics
 from shared.data.transforms import EvalResize, TrainCrop
 
+STATISTICS_FILE = "statistics_train.safetensors"
+"""Counts of the training images in a run directory."""
+
 
 def training_size(config: InputConfig, dataset: SegmentationDataset) -> tuple[int, int]:
     """(height, width) of the training images: of the crop, or else of the resized or stored picture."""

@@ -1,34 +1,66 @@
 """What the class embeddings say of the classes: `python -m seg.inspect EMBEDDINGS`."""
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from seg.class_crops import class_colours, class_crops
+from seg.class_pictures import draw_map, draw_norms, norm_correlation
+from seg.class_tree import class_tree, draw_tree, to_newick
+from seg.inputs import STATISTICS_FILE
+from shared.config import flatten
+from shared.data import build_dataset
+from shared.data.config import DataConfig
+from shared.data.sampling import count_once
+from shared.data.statistics import ClassStatistics
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files import write_text
 from shared.program import run_program
 from shared.report import EmbeddingMap
-from shared.report.embedding_map import lay_out, nearest_classes, principal_plane
+from shared.report.embedding_map import nearest_classes
+from shared.report.maps import class_maps
+from shared.rundir import RunDirectory
 from shared.visualise import voc_palette
 
 
 @dataclass
 class InspectConfig:
-    """Show the nearest classes of each class, and write a 2-D map and the files for TensorBoard's projector."""
+    """Show the nearest classes of each class, and write maps, a tree, norms against frequency, and files for TensorBoard's projector."""
 
     embeddings: str
     """Embedding file (class_embeddings.safetensors)."""
     neighbours: int = 3
     """Nearest classes listed for each class."""
+    counts: str | None = None
+    """Counts of the training images, as `python -m shared.data stats -o DIR` writes them. Null: those of the run that the embeddings are
+    from, where it has some."""
+    crops: bool = False
+    """Show each class in the projector by a piece of a training image, and not only by its colour. Reads the data set, and counts it if
+    there are no counts."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data set of the crops; settings of the run that the embeddings are from are the defaults."""
     output: str | None = None
-    """Folder for map.svg and the projector files. Null: beside the embedding file, in inspect/."""
+    """Folder for the pictures, the tree and the projector files. Null: beside the embedding file, in inspect/."""
 
     def __post_init__(self) -> None:
         if self.neighbours < 1:
             raise InputError(f"neighbours is {self.neighbours}; it must be at least 1")
+
+
+def run_of(embeddings: ClassEmbeddings) -> RunDirectory | None:
+    """The run that wrote the embeddings, if it is still where it was."""
+    run = RunDirectory(Path(str(embeddings.meta.get("run", ""))))
+    return run if "run" in embeddings.meta and run.config_path.is_file() else None
+
+
+def settings_of_run(given: argparse.Namespace) -> dict[str, Any]:
+    """The data settings of that run, as defaults of the command line."""
+    run = run_of(ClassEmbeddings.load(given.embeddings))
+    return {} if run is None else flatten({"data": run.config.get("data", {})})
 
 
 def nearest_table(embeddings: ClassEmbeddings, neighbours: int) -> str:
@@ -41,35 +73,55 @@ def nearest_table(embeddings: ClassEmbeddings, neighbours: int) -> str:
     return "\n".join(lines)
 
 
-def write_map(embeddings: ClassEmbeddings, path: Path) -> None:
-    """The first two principal axes of the class embeddings as an SVG picture, with the labels that find room."""
-    vectors = embeddings.vectors.numpy()
-    positions, shares = principal_plane(vectors)
-    layout = lay_out(EmbeddingMap(embeddings.class_names, vectors, voc_palette(len(vectors) + 1)[1:]), positions)
-    figure = Figure(figsize=(layout.width / 96, layout.height / 96), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), xticks=[], yticks=[])
-    axes.set_xlabel(f"first axis, {shares[0]:.0%} of the variance")
-    axes.set_ylabel(f"second axis, {shares[1]:.0%}")
-    for point in layout.points:
-        axes.plot(point.x, point.y, "o", color=point.colour)
-        if point.label is not None:
-            side = {"start": "left", "middle": "center", "end": "right"}[point.label.anchor]
-            axes.text(point.label.x, point.label.y, point.label.text, fontsize=8, horizontalalignment=side)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="svg")
+def find_counts(config: InspectConfig, embeddings: ClassEmbeddings) -> ClassStatistics | None:
+    """The counts given, or those of the run.
+
+    Raises:
+        InputError: they count other classes than the embeddings have.
+    """
+    run = run_of(embeddings)
+    path = config.counts or (run.path / STATISTICS_FILE if run and (run.path / STATISTICS_FILE).is_file() else None)
+    if path is None:
+        return None
+    statistics = ClassStatistics.load(path)
+    if statistics.class_names != embeddings.class_names:
+        raise InputError(
+            f"{path} counts {statistics.dataset}, {config.embeddings} is of {embeddings.dataset}; names and order must be equal"
+        )
+    return statistics
 
 
 def main(config: InspectConfig) -> None:
     embeddings = ClassEmbeddings.load(config.embeddings)
+    names, vectors = embeddings.class_names, embeddings.vectors.numpy()
     output = Path(config.output) if config.output else Path(config.embeddings).parent / "inspect"
-    print(f"{len(embeddings.class_names)} classes of {embeddings.dataset}, {embeddings.vectors.shape[1]} dimensions; {embeddings.meta}")
+    statistics = find_counts(config, embeddings)
+    palette, pictures = voc_palette(len(names) + 1)[1:], None
+    if config.crops:
+        dataset = build_dataset(config.data, "train")
+        embeddings.require_match(dataset.spec, config.embeddings)
+        statistics = statistics or count_once(dataset, output / STATISTICS_FILE, config.data.num_workers)
+        statistics.require_match(dataset, config.counts or "the counts of the run")
+        palette, pictures = dataset.spec.palette, class_crops(dataset, statistics)
+
+    print(f"{len(names)} classes of {embeddings.dataset}, {vectors.shape[1]} dimensions; {embeddings.meta}")
     print(nearest_table(embeddings, config.neighbours))
-    write_map(embeddings, output / "map.svg")
+    for drawn in class_maps(EmbeddingMap(names, vectors, palette)):
+        draw_map(drawn, output / f"map_{drawn.title.replace(' ', '_')}.svg")
+    tree = class_tree(vectors)
+    draw_tree(tree, names, output / "tree.svg")
+    write_text(output / "tree.nwk", to_newick(tree, names))
+    if statistics is None:
+        print("no norms against frequency, for want of counts: python -m shared.data stats -o DIR writes them, --counts reads them")
+    else:
+        draw_norms(embeddings, statistics.pixels, output / "norms.svg")
+        print(f"rank correlation of frequency and norm before normalisation: {norm_correlation(embeddings, statistics.pixels):.3f}")
     with SummaryWriter(output) as writer:
-        writer.add_embedding(embeddings.vectors, list(embeddings.class_names), tag="class embeddings")
-    print(f"wrote {output / 'map.svg'}; the projector: tensorboard --logdir {output}")
+        writer.add_embedding(
+            embeddings.vectors, list(names), class_colours(palette) if pictures is None else pictures, tag="class embeddings"
+        )
+    print(f"wrote maps, tree and projector to {output}; to see the projector: tensorboard --logdir {output}")
 
 
 if __name__ == "__main__":
-    run_program(main, InspectConfig, "seg.inspect", positional={"embeddings": None}, short={"output": "-o"})
+    run_program(main, InspectConfig, "seg.inspect", positional={"embeddings": None}, short={"output": "-o"}, inherit=settings_of_run)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 
 from seg.checkpoints import TrainedSegmenter
+from seg.class_crops import class_colours
 from seg.evaluation import Segmenter
 from seg.model import EmbeddingSegmenter
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
@@ -37,5 +37,5 @@ def log_class_embeddings(run: RunDirectory, trained: TrainedSegmenter) -> None:
     """The class embeddings for TensorBoard's projector, with names and colours."""
     if isinstance(trained.model, EmbeddingSegmenter):
         vectors = trained.model.class_embeddings.detach().float().cpu()
-        colours = torch.from_numpy(np.broadcast_to(trained.spec.palette[:, :, None, None] / 255, (len(vectors), 3, 8, 8)).copy())
-        run.tensorboard.add_embedding(vectors, list(trained.spec.class_names), colours.float(), trained.meta["step"], "class embeddings")
+        colours = class_colours(trained.spec.palette)
+        run.tensorboard.add_embedding(vectors, list(trained.spec.class_names), colours, trained.meta["step"], "class embeddings")

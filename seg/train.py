@@ -16,7 +16,7 @@ from seg.class_weights import read_class_weights, weights_by_frequency
 from seg.config import FREE_ON_RESUME, FREQUENCY_RULES, SegConfig
 from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
 from seg.hard_pixels import keep_hardest, losses_of_pixels
-from seg.inputs import eval_transform, sample_repeats, train_transform, training_size
+from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.memory import memory_advice, memory_plan
 from seg.model import EmbeddingSegmenter
@@ -37,8 +37,6 @@ from shared.rundir import RunDirectory
 from shared.stopping import StopRequest
 from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.updates import Updater, add_terms, in_precision
-
-STATISTICS_FILE = "statistics_train.safetensors"
 
 
 def losses_of(

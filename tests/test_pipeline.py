@@ -130,10 +130,16 @@ def test_dry_runs_write_nothing(program: str, inputs: list[str], said: str, runs
 
 def test_export_and_inspect(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("seg.export", runs / "embedding", "-o", tmp_path / "out").status == 0
-    outcome = invoke("seg.inspect", tmp_path / "out/class_embeddings.safetensors")
+    outcome = invoke("seg.inspect", tmp_path / "out/class_embeddings.safetensors", "--crops", "true", "--data.num_workers", 0)
     assert outcome.status == 0, outcome.errors
-    assert (tmp_path / "out/inspect/map.svg").read_text().startswith("<?xml")
+    written = tmp_path / "out/inspect"
+    for name in ("map_neighbours", "map_main_axes", "tree", "norms"):
+        assert (written / f"{name}.svg").read_text().startswith("<?xml")
     assert sum(line.startswith("road") for line in outcome.output.splitlines()) == 1
+    assert "rank correlation of frequency and norm" in outcome.output
+    (sprites,) = written.rglob("sprite.png")
+    with Image.open(sprites) as sheet:
+        assert sheet.size[0] % 32 == 0 and len(set(sheet.convert("RGB").getdata())) > 200  # pieces of images, not colours
 
 
 def test_generate_needs_label_maps_only(runs: Path, invoke: Invoke, tmp_path: Path) -> None:

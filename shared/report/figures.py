@@ -76,6 +76,8 @@ def cumulative_chart(report: ComparisonReport, scores: ClassScores) -> str:
             axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, ls=dashes, lw=1.6, marker=mark, gid=_line(report, column))
         if (scores.pixels > 0).sum() > LOGARITHMIC_FROM:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.xaxis.set_minor_formatter("")
         axes.grid(axis="y", color=RULE, lw=0.6)
         axes.set(xlabel="classes, most frequent first", ylabel="their mean IoU, %")
         axes.spines[["left", "right", "top"]].set_visible(False)

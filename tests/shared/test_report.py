@@ -14,6 +14,7 @@ from PIL import Image
 from shared.data.spec import DatasetSpec
 from shared.report import (
     ArmRun,
+    ClassScores,
     Command,
     ComparisonReport,
     EmbeddingMap,
@@ -26,12 +27,13 @@ from shared.report import (
     SegmentationResult,
     write_report,
 )
+from shared.report.class_scores import extremes
 from shared.report.embedding_map import lay_out, nearest_classes, principal_plane, unit_rows
 from shared.report.evidence import conclusions, confidence_interval, paired_differences
 from shared.report.figures import thinned
 from shared.report.neighbour_map import neighbour_plane, neighbours_kept
 from shared.report.summary import caveats, spread_over_seeds
-from shared.report.tables import Table, decimals_for, difference_table, duration, number, results_table, seed_table
+from shared.report.tables import Table, class_table, decimals_for, difference_table, duration, number, results_table, seed_table
 
 FD = {"onehot": (10.0, 12.0, 14.0), "random": (9.0, 12.5, 12.0), "learned": (8.0, 9.0, 10.0)}
 NAMES = ("sky", "a<b> & c", "$x|y$")
@@ -221,11 +223,31 @@ def test_any_number_of_classes(num_classes: int, tmp_path: Path) -> None:
     names, palette = tuple(f"class {index}" for index in range(num_classes)), rng.integers(0, 256, (num_classes, 3), dtype=np.uint8)
     embeddings = EmbeddingMap(names, rng.normal(size=(num_classes, 16)), palette)
     picture = Picture("one", palette[np.zeros((4, 4), int)], np.zeros((4, 4, 3), np.uint8), {})
-    html = page(comparison(dataset=DatasetSpec("many", names, palette), embedding_map=embeddings, pictures=[picture]), tmp_path)
-    assert html.count("<circle") == num_classes
+    iou = {head: rng.uniform(0, 100, num_classes) for head in ("softmax", "embedding")}
+    scores = ClassScores("Two networks", "", names, palette, rng.integers(1, 100, num_classes), iou)
+    many = comparison(dataset=DatasetSpec("many", names, palette), embedding_map=embeddings, pictures=[picture], class_scores=[scores])
+    html = page(many, tmp_path)
+    assert html.count("<circle") == num_classes and "mathdefault" not in html
     assert f"Nearest classes ({num_classes} rows)" in html
     labels = [point.label for point in lay_out(embeddings, principal_plane(embeddings.vectors)[0]).points if point.label]
     assert len(labels) == num_classes if num_classes < 3 else 10 < len(labels) < num_classes
+
+
+def test_classes_that_gained_and_lost_most_and_the_cumulative_curve(tmp_path: Path) -> None:
+    iou = {"softmax": np.array([50.0, 20.0, np.nan, 10.0]), "embedding": np.array([40.0, 50.0, 9.0, 90.0])}
+    palette = np.zeros((4, 3), np.uint8)
+    scores = ClassScores("Networks", "On 4 images.", ("a", "b", "c", "unlabelled"), palette, np.array([10, 90, 5, 0]), iou)
+    gained, lost = extremes(scores)
+    assert [(change.name, change.points) for change in gained] == [("b", 30.0)]
+    assert [(change.name, change.points) for change in lost] == [("a", -10.0)]
+    np.testing.assert_allclose(scores.curves()["embedding"], [50.0, 45.0, 33.0])  # b, then a, then c
+    assert texts(class_table(scores))[1] == ["b", "90", "20.0", "50.0", "30.0"] and texts(class_table(scores))[2][-1] == "–"
+    html = page(comparison(class_scores=[scores]), tmp_path)
+    assert "+30.0" in html and "−10.0" in html
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "**Most gained**, percentage points from softmax to embedding: b +30.0" in text
+    with pytest.raises(ValueError, match=r"\[4, 4, 3, 4, 4\] names, colours, pixel counts and figures"):
+        replace(scores, pixels=np.ones(3))
 
 
 def test_nearest_classes_are_those_of_all_pairs() -> None:

@@ -1,0 +1,70 @@
+"""Class embeddings as SVG pictures: flat maps, and norms against how often a class occurs. C classes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from shared.embedding_file import ClassEmbeddings
+from shared.files import atomic_write
+from shared.report.maps import ClassMap
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """A class called "$x$" is a name here and not a formula, and the same embeddings give the same files."""
+    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "classes"}):
+        yield
+
+
+@plain_text()
+def draw_map(drawn: ClassMap, path: Path) -> None:
+    """Every class as a point of its colour, with the names that find room."""
+    layout = drawn.layout
+    figure = Figure(figsize=(layout.width / 96, layout.height / 96), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), xticks=[], yticks=[])
+    axes.set_xlabel(drawn.note, fontsize=7, wrap=True)
+    axes.scatter([p.x for p in layout.points], [p.y for p in layout.points], c=[p.colour for p in layout.points], s=18)
+    for point in layout.points:
+        if point.label is not None:
+            side = {"start": "left", "middle": "center", "end": "right"}[point.label.anchor]
+            axes.text(point.label.x, point.label.y, point.label.text, fontsize=8, ha=side, va="center")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def norm_correlation(embeddings: ClassEmbeddings, pixels: np.ndarray) -> float:
+    """Spearman's rank correlation between the pixels of a class (C,) and the norm of its vector before normalisation.
+
+    Over classes that occur; nan for fewer than three, or where all are alike. The paper (section 3.1) normalises because the length of
+    vectors that are not normalised follows the frequency; in a file whose training normalises, the length is what is left of it.
+    """
+    seen = pixels > 0
+    if seen.sum() < 3:
+        return float("nan")
+    norms = embeddings.raw.norm(dim=1).numpy()[seen]
+    if np.ptp(norms) == 0 or np.ptp(pixels[seen]) == 0:
+        return float("nan")
+    return float(spearmanr(pixels[seen], norms).statistic)
+
+
+@plain_text()
+def draw_norms(embeddings: ClassEmbeddings, pixels: np.ndarray, path: Path) -> None:
+    """A point per class that occurs: its pixels, on a logarithmic axis, and its norm."""
+    norms, seen = embeddings.raw.norm(dim=1).numpy(), np.flatnonzero(pixels > 0)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(pixels[seen], norms[seen], s=16, color="#4477aa")
+    axes.set(xscale="log", xlabel="pixels of the class in the training images", ylabel="norm of its vector before normalisation")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("")
+    for index in seen[np.argsort(-np.abs(norms[seen] - np.median(norms[seen])))][:20]:  # the names that stand out
+        axes.annotate(embeddings.class_names[index], (pixels[index], norms[index]), (4, 3), textcoords="offset points", fontsize=7)
+    axes.set_title(f"rank correlation {norm_correlation(embeddings, pixels):.2f} over {len(seen)} classes", fontsize=9)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
