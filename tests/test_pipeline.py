@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shared.embedding_file import ClassEmbeddings
 from shared.tensor_file import read_tensors
@@ -49,6 +50,24 @@ def test_a_run_directory_holds_everything(runs: Path) -> None:
     assert names >= {"class_embeddings.safetensors", "encoder.safetensors"}
     steps = [json.loads(line)["step"] for line in (runs / "embedding/metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 3, 4, 6, 6]
+    resources = [json.loads(line) for line in (runs / "embedding/resources.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in resources] == [2, 4, 6]
+    assert all(entry["images_per_second"] > 0 and entry["memory/peak_mib"] > 100 for entry in resources)
+
+
+@pytest.mark.parametrize(
+    ("run", "watched", "pictures"),
+    [
+        ("embedding", ["model"], "val/image, labels, prediction"),
+        ("learned", ["generator", "discriminator"], "val/labels, image, generated"),
+    ],
+)
+def test_tensorboard_shows_a_training(run: str, watched: list[str], pictures: str, runs: Path) -> None:
+    events = EventAccumulator(str(runs / run / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) >= {"images_per_second", "memory/peak_mib", *(f"gradient_norm/{name}" for name in watched)}
+    assert any(tag.startswith(("lr/", "learning_rate/")) for tag in events.Tags()["scalars"])
+    assert events.Tags()["images"] == [pictures]
 
 
 def test_exported_embeddings_are_those_of_the_best_checkpoint(runs: Path) -> None:
