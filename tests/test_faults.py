@@ -68,14 +68,13 @@ def test_twenty_kills_change_nothing(command: list[object], launcher: Launcher) 
     kill_at_random([*command, "--train.steps", 60, "--train.save_every", 1], launcher, kills=20)
 
 
-@pytest.mark.parametrize("spoil", [lambda content: content[: len(content) // 2], lambda content: content[:-1] + b"x"])
-def test_a_spoilt_checkpoint_is_named_and_the_one_before_is_used(spoil: Callable[[bytes], bytes], invoke: Invoke) -> None:
+def test_a_spoilt_checkpoint_is_named_and_the_one_before_is_used(invoke: Invoke) -> None:
     command = [*SEG, "--data.num_workers", 0, "--train.steps", 5]
     for run, stop in (("whole", 5), ("run", 4)):
         outcome = invoke(*command, "--run_dir", run, "--train.stop_after", stop)
         assert outcome.status == 0, outcome.errors
     last = Path("run/checkpoints/last.safetensors")
-    last.write_bytes(spoil(last.read_bytes()))
+    last.write_bytes(last.read_bytes()[:-9])
     outcome = invoke(*command, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors
     said = next(line for line in outcome.output.splitlines() if "damaged" in line)
