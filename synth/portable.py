@@ -100,7 +100,10 @@ def portable_generator(trained: TrainedGenerator) -> Portable:
         InputError: its noise is drawn per region or pixel, which a graph does not do.
     """
     generator, spec = trained.generator, trained.spec
-    semantics, (height, width) = generator.semantics, generator.image_size
+    semantics, multiple = generator.semantics, generator.size_multiple
+    height, width = generator.image_size
+    if generator.z_dim is None:
+        height, width = max(height, 2 * multiple), max(width, 2 * multiple)
     if generator.noise_channels and generator.noise != "image":
         raise InputError(f"generator.noise is {generator.noise}; only noise per image can be an input of an exported generator")
     draws, batch = torch.Generator().manual_seed(0), Dim("batch")
@@ -115,7 +118,6 @@ def portable_generator(trained: TrainedGenerator) -> Portable:
         inputs["edges"] = torch.randint(2, labels.shape, generator=draws).float()
     axes: dict[str, Axes] = {name: {0: batch} for name in inputs} | {"class_table": {0: Dim("rows")}}
     if generator.z_dim is None:  # a style's first features are of one size
-        multiple = generator.size_multiple
         for name in inputs.keys() & {"label_map", "edges"}:
             axes[name] |= {1: multiple * Dim("rows_of_features", min=2), 2: multiple * Dim("columns_of_features", min=2)}
     about = {"class_names": list(spec.class_names), "dataset": spec.name, "semantics": semantics.name, "step": trained.meta["step"]}

@@ -1,4 +1,4 @@
-"""Run by torchrun: the trainings that a file of JSON lines names, one after the other, since a start of Python costs seconds."""
+"""Run by torchrun: the programs that a file of JSON lines names, one after the other, since a start of Python costs seconds."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from seg.config import SegConfig
 from seg.train import train as train_segmentation
 from shared.config import parse_config
 from shared.distributed import leave_processes
+from shared.fid.__main__ import FidConfig, score
 from synth.config import SynthConfig
 from synth.train import train as train_synthesis
 
@@ -15,6 +16,8 @@ for line in Path(sys.argv[1]).read_text().splitlines():
     program, *arguments = json.loads(line)
     if program == "seg.train":
         train_segmentation(parse_config(SegConfig, arguments, program=program))
+    elif program == "shared.fid":
+        score(parse_config(FidConfig, arguments, program=program, positional={"real": None, "generated": None}))
     else:
         train_synthesis(parse_config(SynthConfig, arguments, program=program))
 leave_processes()

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from shared.tensor_file import read_tensors
+from shared.visualise import save_png
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]
@@ -53,6 +55,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
         passes = 2 if "accumulated" in name else 1
         shared = ["--train.batch_size", 2 // passes, "--train.accumulation", passes, "--run_dir", folder / "two" / name]
         commands.append([program, *options, *shared])
+    for side in ("real", "generated"):
+        for index in range(5):
+            save_png(
+                np.random.default_rng(index).integers(0, 256 if side == "real" else 128, (32, 48, 3), np.uint8),
+                folder / side / f"{index}.png",
+            )
+    for side in ("one", "two"):
+        distance = ["shared.fid", folder / "real", folder / "generated", "--encoder", folder / "one/softmax/encoder.safetensors"]
+        commands.append([*distance, "--subsets", 5, "--cache", "null", "--json", folder / side / "distance.json"])
+    outcome = invoke(*commands.pop(-2))
+    assert outcome.status == 0, outcome.errors
     torch.set_num_threads(threads)
     (folder / "commands").write_text("".join(json.dumps([str(word) for word in command]) + "\n" for command in commands))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -104,3 +117,11 @@ def test_two_processes_make_the_gradients_of_one(runs: Path, name: str) -> None:
 def test_the_divergence_of_styles_is_a_sum_over_all_images(runs: Path) -> None:
     (alone,), (together,) = metrics(runs / "one/style"), metrics(runs / "two/style")
     assert together["generator/kl"] == pytest.approx(alone["generator/kl"], rel=1e-4)
+
+
+def test_two_processes_measure_the_distances_of_one(runs: Path) -> None:
+    """Each reads its share of 5 images a side."""
+    alone, together = (json.loads((runs / side / "distance.json").read_text()) for side in ("one", "two"))
+    assert alone["count_real"] == 5 and alone["distance"] > 0
+    numbers = {name: value for name, value in alone.items() if isinstance(value, (int, float))}
+    assert {name: together[name] for name in numbers} == pytest.approx(numbers, rel=1e-5)

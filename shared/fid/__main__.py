@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.distributed import is_first
 from shared.fid.comparison import compare
 from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
 from shared.program import run_program
@@ -27,7 +28,8 @@ def score(config: FidConfig) -> None:
     warn_of_sizes([side[0] for side in sides if isinstance(side, list)])
     network = network_of(config) if any(isinstance(side, list) for side in sides) else None
     if network is not None:
-        print(network.description)
+        if is_first():
+            print(network.description)
         for path, side in zip(paths, sides):
             require_network(side, network, path)
     if config.dry_run:
@@ -35,7 +37,7 @@ def score(config: FidConfig) -> None:
         return
     real = statistics_of(sides[0], network, config.real, config, cache=True)
     generated = statistics_of(sides[1], network, config.generated, config)
-    if config.save_statistics:
+    if config.save_statistics and is_first():
         real.save(config.save_statistics)
     tell(compare(real, generated, subsets=config.subsets, seed=config.seed), config, real=str(config.real), generated=str(config.generated))
 

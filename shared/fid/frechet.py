@@ -92,12 +92,32 @@ class FeatureStatistics:
             return
         batch = features.detach().cpu().double()
         mean = batch.mean(0)
-        centred, shift, total = batch - mean, mean - self.mean, self.count + len(batch)
-        self._scatter += centred.T @ centred + torch.outer(shift, shift) * (self.count * len(batch) / total)
-        self.mean += shift * (len(batch) / total)
-        self.count = total
+        centred = batch - mean
+        self._merge(len(batch), mean, centred.T @ centred)
         if self._batches is not None:
             self._batches.append(batch.float())
+
+    def add(self, other: "FeatureStatistics") -> None:
+        """Add what another process has seen, after what was seen here.
+
+        Raises:
+            InputError: features of another network; or statistics without a count, or without the features that are kept here.
+        """
+        if difference := self.extractor.difference(other.extractor):
+            raise InputError(f"statistics that differ in their features cannot be added: {difference}")
+        if other.dim != self.dim or other.count is None or self.count is None or (self._batches is not None and other.features is None):
+            raise InputError(f"{other.count} features of {other.dim} numbers cannot be added to {self.count} of {self.dim}")
+        if other.count > 0:
+            self._merge(other.count, other.mean, other._scatter)
+        if self._batches is not None and other.features is not None:
+            self._batches.append(other.features)
+
+    def _merge(self, count: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
+        assert self.count is not None, "statistics that grow have a count"
+        shift, total = mean - self.mean, self.count + count
+        self._scatter += scatter + torch.outer(shift, shift) * (self.count * count / total)
+        self.mean += shift * (count / total)
+        self.count = total
 
     @property
     def covariance(self) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.cache import cached_statistics
 from shared.fid.comparison import Comparison
@@ -133,26 +134,36 @@ def describe(side: Side) -> str:
 def statistics_of(
     side: Side, network: FeatureNetwork | None, path: Path, config: DistanceConfig, *, cache: bool = False
 ) -> FeatureStatistics:
-    """The statistics of a side; of image files with features unless the settings say otherwise, and from the cache where they may be."""
+    """The statistics of a side; of image files with features unless the settings say otherwise, and from the cache where they may be.
+
+    Several processes call this together, and each reads its share of the files.
+    """
     if isinstance(side, FeatureStatistics):
         return side
     assert network is not None, "a folder needs a network"
     keep = not config.statistics_only
 
     def compute() -> FeatureStatistics:
-        images = read_ahead(side, config.batch_size)
-        return image_statistics(network, images, total=len(side), batch_size=config.batch_size, title=path.name, keep_features=keep)
+        files = [side[index] for index in my_share(len(side))]
+        images = read_ahead(files, config.batch_size)
+        mine = image_statistics(network, images, total=len(files), batch_size=config.batch_size, title=path.name, keep_features=keep)
+        first, *others = gather(mine)
+        for other in others:
+            first.add(other)
+        return first
 
     return cached_statistics(config.cache, network, side, keep, compute) if cache else compute()
 
 
 def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (), **about: Any) -> None:
-    """Print a comparison, and write it where the settings say so.
+    """Print a comparison, and write it where the settings say so. Of several processes the first one does.
 
     Args:
         more: lines to print after those of the comparison.
         about: further entries of the file: names of what was compared, and other results.
     """
+    if not is_first():
+        return
     print("\n".join([*comparison.lines(), *more]))
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}

@@ -237,3 +237,21 @@ def test_an_empty_batch_changes_nothing() -> None:
     result = statistics(normal(3, 4))
     result.update(torch.zeros(0, 4))
     assert torch.equal(result.covariance, statistics(normal(3, 4)).covariance)
+
+
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_parts_add_up_to_the_whole(keep_features: bool) -> None:
+    """In any sizes, none included, whatever the mean."""
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1000
+    whole, parts = FeatureStatistics(4, keep_features), FeatureStatistics(4, keep_features)
+    whole.update(features)
+    for part in features.split([20, 0, 1, 29]):
+        other = FeatureStatistics(4, keep_features)
+        other.update(part)
+        parts.add(other)
+    assert parts.count == 50
+    torch.testing.assert_close(parts.mean, whole.mean)
+    torch.testing.assert_close(parts.covariance, whole.covariance)
+    assert (parts.features is None) if not keep_features else torch.equal(parts.features, whole.features)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="0 features of 3 numbers cannot be added to 50 of 4"):
+        parts.add(FeatureStatistics(3))

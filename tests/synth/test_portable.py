@@ -1,6 +1,8 @@
 """Exported generators make in onnxruntime, and in torch.export's programs, the images that the generator makes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +72,18 @@ def test_the_graph_is_the_generator(kind: str, style_dim: int | None) -> None:
     style = {} if style_dim is None else {"style": torch.randn(2, style_dim)}
     images = portable.network(labels, portable.inputs["class_table"], **style)
     torch.testing.assert_close(images, generator(labels, z=style.get("style")) / 2 + 0.5)
+
+
+def test_the_program_exports_a_run_of_the_smallest_size(tmp_path: Path, invoke: Callable[..., Any]) -> None:
+    options = ["--input.size", "[32, 32]", "--generator.width", 1, "--generator.hidden", 2, "--discriminator.width", 2, "--train.steps", 1]
+    options += ["--data.scenes.train_length", 4, "--data.scenes.val_length", 2, "--data.num_workers", 0, "--loss.vgg_weight", 0]
+    outcome = invoke("synth.train", *options, "--train.ema_decay", "null", "--train.batch_size", 2, "--run_dir", tmp_path / "run")
+    assert outcome.status == 0, outcome.errors
+    outcome = invoke("synth.export", tmp_path / "run", "--program", tmp_path / "a.pt2")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.output == f"wrote {tmp_path / 'a.pt2'}: label_map (any, any, any), class_table (any, 20) -> images\n"
+    program = torch.export.load(tmp_path / "a.pt2").module()
+    assert program(label_map=torch.randint(-1, 19, (1, 96, 64)), class_table=torch.eye(20)).shape == (1, 3, 96, 64)
 
 
 def test_noise_per_pixel_is_no_input() -> None:
