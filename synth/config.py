@@ -8,6 +8,7 @@ from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
+from shared.fid.torchvision_models import TORCHVISION
 from synth.semantics import require_semantics, semantics_title
 
 
@@ -222,8 +223,9 @@ class CompareConfig(Protocol):
     segmenter: str | None = None
     """Run of seg.train --head softmax on the same data: it segments the generated images, and its encoder gives the features where the
     Inception weights are not to be had. Null: the newest."""
-    features: Literal["auto", "inception", "encoder"] = "auto"
-    """Features of the distances: Inception's (FID) or the segmenter's encoder's (FD-seg); auto: Inception's when its weights are there."""
+    features: str = "auto"
+    """Features of the distances: inception (FID), encoder (the segmenter's: FD-seg), torchvision/NAME, such as torchvision/resnet50, with
+    weights from torch's cache (FD-NAME); auto: Inception's when its weights are there, else the encoder's."""
     inception_weights: str | None = None
     """Inception weights file. Null: the torch cache, or download."""
     jobs: int = 1
@@ -254,6 +256,8 @@ class CompareConfig(Protocol):
         titles = [semantics_title(name) for name in self.semantics]
         if len(set(titles)) < len(titles):
             raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
+        if self.features not in ("auto", "inception", "encoder") and not self.features.startswith(TORCHVISION):
+            raise InputError(f"features is {self.features}; give auto, inception, encoder or {TORCHVISION}NAME")
         for name, least in (("jobs", 1), ("samples", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")

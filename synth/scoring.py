@@ -12,9 +12,11 @@ from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
+from shared.fid.comparison import real_floor
 from shared.fid.diversity import PairDistance, build_pair_distance, diversity
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
+from shared.fid.torchvision_models import TORCHVISION
 from shared.files import write_text
 from shared.report import ReferenceRow, Score, ScoreKind
 from shared.rundir import RunDirectory, find_runs
@@ -71,9 +73,11 @@ def feature_network(config: CompareConfig, segmenter: RunDirectory, device: torc
     """The network in whose features the arms are compared; the segmenter's encoder stands in for missing Inception weights.
 
     Raises:
-        InputError: Inception was asked for and its weights are not to be had.
+        InputError: Inception or a network of torchvision's was asked for, and its weights are not to be had.
     """
     encoder = segmenter.path / ENCODER_FILE
+    if config.features.startswith(TORCHVISION):
+        return build_feature_network(config.features, device=device)
     name = str(encoder) if config.features == "encoder" else config.features
     return build_feature_network(name, weights_path=config.inception_weights, encoder_path=encoder, device=device)
 
@@ -129,12 +133,13 @@ class Scorer:
         return self._distances(statistics) | self._segmented(folder)
 
     def references(self, train_loader: BatchLoader, val_loader: BatchLoader) -> list[ReferenceRow]:
-        """What to read the arms against: other real images, the real images themselves, and the coloured label maps."""
+        """What to read the arms against: other real images, halves of the real ones, those themselves, and the coloured label maps."""
         others = self._statistics(self._training_pictures(train_loader), "features of training images")
         colours = (colour_label_map(label_map, self.spec.palette) for batch in val_loader for label_map in batch.label_maps)
         label_colours = self._statistics(colours, "features of label colours")
         return [
             ReferenceRow("real training images", self._distances(others)),
+            *self._floor(),
             ReferenceRow("the real images themselves", self._segmented(self.real / "images")),
             ReferenceRow("label maps in colour", self._distances(label_colours)),
         ]
@@ -164,6 +169,15 @@ class Scorer:
             network.title: Score(network.title, frechet_distance(real, other), None, *counts),
             network.kernel_title: Score(network.kernel_title, mean, deviation, *counts),
         }
+
+    def _floor(self) -> list[ReferenceRow]:
+        """Nothing where there are too few real images for two halves."""
+        floor, network = real_floor(self.real_statistics), self.network
+        if floor is None:
+            return []
+        distance = Score(network.title, floor.distance, None, floor.count, floor.count)
+        kernel = Score(network.kernel_title, floor.kernel_distance, floor.kernel_deviation, floor.count, floor.count)
+        return [ReferenceRow("one half of the real images against the other", {network.title: distance, network.kernel_title: kernel})]
 
     def _segment_command(self, images: Path) -> list[str]:
         data = {

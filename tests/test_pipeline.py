@@ -244,6 +244,9 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     assert sum(report["class_scores"][0]["pixels"]) == sum(report["class_scores"][1]["pixels"]) > 0
     assert [panel["generated"] for panel in report["panels"]] == [["softmax", "embedding"]] * 2
     assert report["versions"].keys() >= {"python", "torch", "numpy"}
+    floor = report["references"][1]
+    assert floor["name"] == "one half of the real images against the other"
+    assert floor["scores"]["FD-seg"]["num_real"] == 3
     page = (tmp_path / "run/report/index.html").read_text()
     assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output

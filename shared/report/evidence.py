@@ -83,6 +83,8 @@ def _conclusion(kind: ScoreKind, differences: Sequence[PairedDifference]) -> str
             low, high = sorted(map(abs, found.interval))
             parts.append(f"{found.semantics} is {'better' if better else 'worse'} than {found.other} by {low:.3g} to {high:.3g}")
     unclear = [f"{found.semantics} and {found.other}" for found in differences if not found.told_apart]
-    if unclear:
+    if unclear and not parts:
+        parts.append("the seeds tell no two arms apart")
+    elif unclear:
         parts.append(f"the seeds do not tell {', '.join(unclear)} apart")
     return f"{kind.name}: {'; '.join(parts)}." if parts else ""

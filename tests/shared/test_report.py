@@ -103,6 +103,8 @@ def test_conclusions_say_what_the_seeds_tell_apart() -> None:
     assert together.startswith("The intervals hold one by one: of 6 of them, about 0.3 would leave 0 out by chance")
     upwards = comparison(score_kinds=[ScoreKind("FD-seg", "", False), ScoreKind("KD-seg", "", True)])
     assert "learned is worse than onehot" in conclusions(upwards)[0]
+    pair = comparison(runs=[run(arm, seed, FD[arm][seed]) for arm in ("onehot", "random") for seed in range(3)])
+    assert conclusions(pair)[0] == "FD-seg: the seeds tell no two arms apart."
     assert conclusions(comparison(seeds=1)) == []
 
 
