@@ -85,7 +85,8 @@ class TrainingState:
         for name, optimizer in self.optimizers.items():
             _load_optimizer(optimizer, _under(tensors, name))
         for name, values in meta.get("small", {}).items():
-            self.small[name].load_state_dict(values)
+            if name in self.small:  # else of a feature that is not in use now
+                self.small[name].load_state_dict(values)
         self.step, self.best = meta["step"], meta["best"]
 
 
