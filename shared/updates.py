@@ -23,7 +23,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def in_precision(network: Callable[..., Any], device: torch.device, precision: str) -> Callable[..., Any]:
-    """The network computed in mixed precision, with results in float32: losses stay exact."""
+    """The network computed in mixed precision, with results in float32 where they are tensors or lists of them: losses stay exact."""
     return network if precision == "no" else partial(_forward, network, device, precision)
 
 
@@ -34,8 +34,8 @@ def _forward(network: Callable[..., Any], device: torch.device, precision: str, 
 
 def _in_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
-    return [_in_float32(item) for item in value]
+        return value.float()
+    return [_in_float32(item) for item in value] if isinstance(value, list) else value
 
 
 def add_terms(totals: dict[str, Tensor], losses: dict[str, Tensor]) -> None:

@@ -152,3 +152,23 @@ def test_channels_last_is_the_same_up_to_rounding() -> None:
 def test_clip_norm_is_checked(invoke: Invoke) -> None:
     outcome = invoke("synth.train", *SMALL, "--train.clip_norm", 0)
     assert outcome.status == 1 and "train.clip_norm is 0.0; it must be above 0" in outcome.errors
+
+
+@pytest.mark.parametrize("precision, discriminator", [("bf16", "oasis_embedding"), ("fp16", "multiscale")])
+def test_half_precision_is_near_full_precision(precision: str, discriminator: str) -> None:
+    """Of the first step, all terms; and the scale of the losses is a state."""
+    config = SynthConfig(generator=GeneratorConfig(width=2, hidden=4), discriminator=DiscriminatorConfig(discriminator, width=4, depth=2))
+    results = []
+    for chosen in ("no", precision):
+        config.train.precision = chosen  # type: ignore[assignment]
+        torch.manual_seed(0)
+        semantics = build_semantics("random", 5, embedding_dim=3)
+        generator = generator_from(config.generator, (32, 64), semantics)
+        network, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
+        optimizers = torch.optim.SGD(generator.parameters(), 0.01), torch.optim.SGD(network.parameters(), 0.01)
+        step = Step(config, torch.device("cpu"), semantics, seen, adversary, (generator, network, None), optimizers, None)
+        results.append(step([Batch(torch.rand(2, 3, 32, 64) * 2 - 1, torch.randint(-1, 5, (2, 32, 64)), None, ["a", "b"])]))
+    full, half = results
+    for name, value in full.items():
+        assert half[name].dtype == torch.float32 and half[name].item() == pytest.approx(value.item(), rel=0.03, abs=0.03), name
+    assert bool(step.of_generator.scaler.state_dict()) == (precision == "fp16")
