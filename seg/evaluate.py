@@ -14,6 +14,7 @@ from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
 from shared.data.loader import build_eval_loader
+from shared.distributed import is_first, my_share
 from shared.errors import InputError
 from shared.metrics import cumulative_miou
 from shared.program import run_program
@@ -62,11 +63,14 @@ def main(config: EvaluateConfig) -> None:
             f"{config.run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
             f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
         )
-    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=config.data.num_workers)
+    workers, mine = config.data.num_workers, my_share(len(dataset))
+    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
     if config.dry_run:
         print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
         return
     matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)
+    if not is_first():
+        return
 
     print(class_table(matrix, trained.spec))
     order, curve = cumulative_miou(matrix.labelled_pixels.cpu().numpy(), matrix.iou().numpy())

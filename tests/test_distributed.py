@@ -66,6 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
         commands.append([*distance, "--subsets", 5, "--cache", "null", "--json", folder / side / "distance.json"])
     outcome = invoke(*commands.pop(-2))
     assert outcome.status == 0, outcome.errors
+    commands.append(["seg.evaluate", folder / "one/softmax", "--output", folder / "two/evaluation.json", "--data.num_workers", 0])
     torch.set_num_threads(threads)
     (folder / "commands").write_text("".join(json.dumps([str(word) for word in command]) + "\n" for command in commands))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -117,6 +118,13 @@ def test_two_processes_make_the_gradients_of_one(runs: Path, name: str) -> None:
 def test_the_divergence_of_styles_is_a_sum_over_all_images(runs: Path) -> None:
     (alone,), (together,) = metrics(runs / "one/style"), metrics(runs / "two/style")
     assert together["generator/kl"] == pytest.approx(alone["generator/kl"], rel=1e-4)
+
+
+def test_two_processes_count_the_pixels_of_one(runs: Path) -> None:
+    """Of the same network on 5 images: at the end of its training, and by the program that two processes are."""
+    alone, together = (json.loads((runs / path).read_text()) for path in ("one/softmax/evaluation.json", "two/evaluation.json"))
+    assert together["labelled_pixels"] == alone["labelled_pixels"] > 0
+    assert together["miou"] == pytest.approx(alone["miou"], abs=1e-3) and together["iou"].keys() == alone["iou"].keys()
 
 
 def test_two_processes_measure_the_distances_of_one(runs: Path) -> None:
