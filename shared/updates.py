@@ -75,8 +75,8 @@ class Updater:
         average_gradients(learners)
         if not self.scaler.is_enabled():
             require_finite_gradients(learners)
+        self.scaler.unscale_(self.optimizer)  # also where nothing is clipped, so that gradients are logged as they are
         if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(learners, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
