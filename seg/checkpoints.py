@@ -11,12 +11,12 @@ from seg.config import ModelConfig, SegConfig
 from seg.evaluation import Segmenter
 from seg.model import EmbeddingSegmenter, build_segmenter
 from shared.backbone import Backbone
-from shared.checkpoint import load_module, read_checkpoint
 from shared.config import to_dict
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
-from shared.fid.encoder_file import save_encoder
-from shared.rundir import RunDirectory
+from shared.encoder_file import save_encoder
+from shared.run.checkpoint import load_module, read_checkpoint
+from shared.run.directory import RunDirectory
 
 EMBEDDINGS_FILE = "class_embeddings.safetensors"
 ENCODER_FILE = "encoder.safetensors"

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from shared.threads import run_in_threads
+from shared.kernels import run_in_threads
 
 ALIGNMENT = 16
 WORTH_A_THREAD = 1024  # pixels

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from shared.data.spec import SegmentationDataset
 from shared.data.statistics import ClassStatistics
-from shared.training import progress
+from shared.run.training import progress
 
 
 def class_colours(palette: np.ndarray, size: int = 8) -> torch.Tensor:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from shared.embedding_file import ClassEmbeddings
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 from shared.report.maps import ClassMap
 
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 
 from seg.class_pictures import plain_text
-from shared.files import atomic_write
-from shared.report.embedding_map import unit_rows
+from shared.files.atomic import atomic_write
+from shared.report.maps import unit_rows
 
 LEAVES = 300
 """Most leaves of the drawn tree; of more classes, each leaf is a cluster."""

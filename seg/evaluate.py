@@ -17,9 +17,9 @@ from shared.data.loader import build_eval_loader
 from shared.distributed import is_first, my_share
 from shared.errors import InputError
 from shared.metrics import cumulative_miou
-from shared.program import run_program
-from shared.rundir import RunDirectory
-from shared.training import choose_device
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
+from shared.run.training import choose_device
 
 
 @dataclass

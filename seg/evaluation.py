@@ -12,10 +12,10 @@ from seg.views import ViewConfig, predict_views
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.distributed import gather
-from shared.files import write_text
+from shared.files.atomic import write_text
 from shared.joint_norm import merge_running_statistics
 from shared.metrics import ConfusionMatrix
-from shared.training import progress
+from shared.run.training import progress
 
 Segmenter = EmbeddingSegmenter | SoftmaxSegmenter
 

@@ -8,9 +8,9 @@ import torch
 
 from seg.checkpoints import export, load_segmenter
 from seg.portable import portable_segmenter
-from shared.portable import write_files
-from shared.program import run_program
-from shared.rundir import RunDirectory
+from shared.files.graph_file import write_files
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
 
 
 @dataclass

@@ -18,12 +18,11 @@ from shared.data.sampling import count_once
 from shared.data.statistics import ClassStatistics
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.files import write_text
-from shared.program import run_program
+from shared.files.atomic import write_text
 from shared.report import EmbeddingMap
-from shared.report.embedding_map import nearest_classes
-from shared.report.maps import class_maps
-from shared.rundir import RunDirectory
+from shared.report.maps import class_maps, nearest_classes
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
 from shared.visualise import voc_palette
 
 

@@ -28,7 +28,7 @@ from seg.kernels_numba_lanes import (
     store,
 )
 from seg.kernels_numba_types import Kinds
-from shared.numba_code import compiled
+from shared.kernels import compiled
 
 LN2 = math.log(2)
 SAFE_RANGE = 2.0**-90, 2.0**90  # of S and of 2^z_target: float32 ends at 2^±126, and they are still multiplied

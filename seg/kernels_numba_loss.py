@@ -15,7 +15,7 @@ from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared
 from seg.kernels_numba_lanes import larger, load, nearest_integer, power_of_two, select, spread, square_root, store
 from seg.kernels_numba_search import MOST_DIRECT, set_doubtful_aside, shortlist
 from seg.kernels_numba_types import Kinds
-from shared.numba_code import compiled
+from shared.kernels import compiled
 
 INVERSE_FACTORIALS = tuple(1 / math.factorial(i) for i in range(12, -1, -1))  # of eˣ for |x| ≤ ln 2 / 2, to float64's precision
 

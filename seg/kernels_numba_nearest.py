@@ -13,7 +13,7 @@ from numba import njit, types
 from seg.kernels_numba_block import Block, ClassTable, block_size, fill, squared_distance
 from seg.kernels_numba_search import MOST_DIRECT, set_doubtful_aside, shortlist
 from seg.kernels_numba_types import Kinds
-from shared.numba_code import compiled
+from shared.kernels import compiled
 
 
 @cache

@@ -11,7 +11,7 @@ from seg.model import EmbeddingSegmenter
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.loader import Batch
 from shared.data.spec import DatasetSpec
-from shared.rundir import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.visualise import UNIT, colour_label_map, picture_grid, to_uint8
 
 PICTURES = 4

@@ -6,7 +6,7 @@ Shapes: N images, S pixels of an image, P pixels, C classes, D embedding size.
 import torch
 
 from seg.launches_triton import LARGEST_DIM, class_tiles, nearest_launch, next_power, padded_bias, padded_width
-from shared.triton_kernels import kernel_obstacle, require_kernels
+from shared.kernels import kernel_obstacle, require_kernels
 
 LARGEST_SHORTLIST = 64
 

@@ -1,4 +1,4 @@
-"""Segmenters as graphs for other programs (`shared.portable`): images in [0, 1] → class ids, or class scores.
+"""Segmenters as graphs for other programs (`shared.files.graph_file`): images in [0, 1] → class ids, or class scores.
 
 Shapes: N images of H×W, C classes, D embedding size.
 """
@@ -13,7 +13,7 @@ from seg.deeplab import resize
 from seg.evaluation import Segmenter
 from seg.model import EmbeddingSegmenter, unit_norm
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
-from shared.portable import Portable
+from shared.files.graph_file import Portable
 
 EXAMPLE = (2, 3, 96, 128)
 SMALLEST = 33

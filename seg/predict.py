@@ -13,9 +13,9 @@ from shared.data.pairs import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, read_image
 from shared.data.spec import Sample
 from shared.data.transforms import EvalResize
-from shared.program import run_program
-from shared.rundir import RunDirectory
-from shared.training import choose_device, progress
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
+from shared.run.training import choose_device, progress
 from shared.visualise import colour_label_map, overlay, save_label_png, save_png
 
 

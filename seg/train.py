@@ -22,7 +22,6 @@ from seg.memory import memory_advice, memory_plan
 from seg.model import EmbeddingSegmenter
 from seg.monitoring import log_class_embeddings, log_predictions
 from seg.optimiser import build_optimiser, set_learning_rates
-from shared.checkpoint import TrainingState
 from shared.config import to_dict, to_yaml
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
@@ -30,13 +29,14 @@ from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_trai
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
-from shared.guards import UpdateGuard, require_finite
-from shared.monitor import Monitor
-from shared.program import run_program
-from shared.rundir import RunDirectory
-from shared.stopping import StopRequest
-from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
-from shared.updates import Updater, add_terms, in_precision
+from shared.run.checkpoint import TrainingState
+from shared.run.directory import RunDirectory
+from shared.run.guards import UpdateGuard, require_finite
+from shared.run.monitor import Monitor
+from shared.run.program import run_program
+from shared.run.stopping import StopRequest
+from shared.run.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
+from shared.run.updates import Updater, add_terms, in_precision
 
 
 def losses_of(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from seg.losses_chunked import chunked_loss
 from seg.losses_triton import triton_loss
 from seg.objective import Implementation, Objective
-from shared.triton_kernels import kernels_agree, kernels_missing
+from shared.kernels import kernels_agree, kernels_missing
 
 _TOLERANCE = 1e-3  # relative; the kernels' gradients are good to about 4e-4
 

@@ -11,7 +11,7 @@ import torch
 
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
-from shared.tensor_file import read_tensors, write_tensors
+from shared.files.tensor_file import read_tensors, write_tensors
 
 FORMAT = "class embeddings/1"
 UNIT_NORM_TOLERANCE = 1e-3

@@ -9,7 +9,7 @@ from PIL import Image
 
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 
 UNIT, SIGNED = (0.0, 1.0), (-1.0, 1.0)
 """Value ranges of float images: of data sets and feature networks, and of generators."""

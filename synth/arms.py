@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from shared.data.loader import BatchLoader
-from shared.rundir import RunDirectory
-from shared.training import progress, seed_step
+from shared.run.directory import RunDirectory
+from shared.run.training import progress, seed_step
 from shared.visualise import save_png
 from synth.generation import generate, generate_batch
 from synth.networks import load_generator, parameter_count

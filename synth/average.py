@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from shared.data.loader import Batch
-from shared.training import progress
+from shared.run.training import progress
 from synth.generator import SpadeGenerator
 from synth.step import batch_edges
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.triton_kernels import require_kernels
+from shared.kernels import require_kernels
 
 MODULE = "synth.kernels_bags_triton"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -1,6 +1,6 @@
 """Whether the two networks still keep each other busy: told once, in the log, when they do not."""
 
-from shared.rundir import RunDirectory
+from shared.run.directory import RunDirectory
 
 WON_SHARE = 0.01
 """Of its first loss: below it a discriminator makes no more mistakes."""

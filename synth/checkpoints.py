@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 from synth.conventions import LabelConvention, convention_of, onehot_kernel
 from synth.discriminator import MultiscaleDiscriminator
 from synth.encoder import StyleEncoder

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import InputError
-from shared.files import write_text
-from shared.stopping import STOPPED, Stopped
-from shared.training import progress_by_hand
+from shared.files.atomic import write_text
+from shared.run.stopping import STOPPED, Stopped
+from shared.run.training import progress_by_hand
 
 POLL_SECONDS = 0.5
 

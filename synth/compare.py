@@ -5,17 +5,17 @@ from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 
-from shared.checkpoint import TrainingState
 from shared.config import read_yaml, to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import build_eval_loader
 from shared.embedding_file import ClassEmbeddings
-from shared.files import write_text
-from shared.monitor import PEAK_MEMORY
-from shared.program import run_program
+from shared.files.atomic import write_text
 from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
-from shared.rundir import RunDirectory, machine
-from shared.training import begin_or_continue, choose_device
+from shared.run.checkpoint import TrainingState
+from shared.run.directory import RunDirectory, machine
+from shared.run.monitor import PEAK_MEMORY
+from shared.run.program import run_program
+from shared.run.training import begin_or_continue, choose_device
 from synth.arms import Arm, generate_images, layout_samples
 from synth.class_tables import read_class_table
 from synth.commands import CommandLog

@@ -13,7 +13,7 @@ from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.fid.features import FeatureNetwork
 from shared.report import ClassScores, Command, Picture, ProtocolItem, SegmentationResult
-from shared.rundir import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.visualise import colour_label_map, save_png
 from synth.arms import Arm, read_png
 from synth.commands import CommandLog

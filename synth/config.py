@@ -8,7 +8,7 @@ from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.data.transforms import SynthMode, SynthTransform
 from shared.errors import InputError
-from shared.fid.torchvision_models import TORCHVISION
+from shared.fid.features import TORCHVISION
 from synth.semantics import require_semantics, semantics_title
 
 

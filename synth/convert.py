@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import torch
 
-from shared.checkpoint import TrainingState
 from shared.config import to_dict
 from shared.data.pictures import LabelCodes
 from shared.errors import InputError
-from shared.program import run_program
-from shared.rundir import RunDirectory
+from shared.run.checkpoint import TrainingState
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
 from shared.visualise import voc_palette
 from synth.checkpoints import load_official_encoder, load_official_generator, published_options, save_official
 from synth.config import GeneratorConfig, InputConfig

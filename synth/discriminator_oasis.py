@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
+from shared.encoder_file import load_encoder
 from shared.errors import InputError
-from shared.fid.encoder_file import load_encoder
 from synth.class_scores import Verdict
 from synth.spectral import SpectralConv2d, initialise
 

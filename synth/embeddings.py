@@ -5,7 +5,7 @@ from pathlib import Path
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.rundir import find_runs
+from shared.run.directory import find_runs
 
 EMBEDDINGS_FILE = "class_embeddings.safetensors"
 

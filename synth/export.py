@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from shared.errors import InputError
-from shared.portable import write_files
-from shared.program import run_program
-from shared.rundir import RunDirectory
+from shared.files.graph_file import write_files
+from shared.run.directory import RunDirectory
+from shared.run.program import run_program
 from synth.networks import load_generator
 from synth.portable import portable_generator
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.program import run_program
-from shared.training import progress
+from shared.run.program import run_program
+from shared.run.training import progress
 from shared.visualise import save_png
 from synth.layout_images import LayoutImages, LayoutImagesConfig
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from shared.numba_code import compiled
+from shared.kernels import compiled
 
 VECTOR, MATRIX = types.float32[::1], types.float32[:, ::1]
 IDS, INTEGER = types.int64[::1], types.int64

@@ -12,8 +12,8 @@ from shared.data.pairs import expand_paths
 from shared.data.pictures import LABEL_SUFFIXES
 from shared.data.transforms import SIZED_MODES, SynthMode
 from shared.errors import InputError
-from shared.rundir import RunDirectory
-from shared.training import choose_device
+from shared.run.directory import RunDirectory
+from shared.run.training import choose_device
 from synth.class_changes import add_table, mix, parse_mixtures
 from synth.generation import generate
 from synth.inputs import layout_transform

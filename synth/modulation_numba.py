@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.threads import run_in_threads
+from shared.kernels import run_in_threads
 from synth import kernels_numba_modulation as kernels
 from synth.gathered_convolution import Bags
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.triton_kernels import require_kernels
+from shared.kernels import require_kernels
 from synth.bags_triton import OPTIONS
 from synth.gathered_convolution import Bags
 

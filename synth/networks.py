@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from shared.checkpoint import load_module, read_checkpoint
 from shared.config import to_dict
 from shared.data.pairs import label_codes_of
 from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.rundir import RunDirectory
+from shared.run.checkpoint import load_module, read_checkpoint
+from shared.run.directory import RunDirectory
 from synth.adversaries import Adversary, PatchAdversary, SegmentationAdversary
 from synth.config import DiscriminatorConfig, GeneratorConfig, InputConfig, LossConfig, SynthConfig
 from synth.conventions import LabelConvention

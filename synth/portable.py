@@ -1,4 +1,4 @@
-"""Generators as graphs for other programs (`shared.portable`): label maps and a class table → images.
+"""Generators as graphs for other programs (`shared.files.graph_file`): label maps and a class table → images.
 
 Shapes: N label maps of H×W, C classes, S width of a class vector, Z of a style or of noise.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from shared.errors import InputError
-from shared.portable import Axes, Portable
+from shared.files.graph_file import Axes, Portable
 from synth.generator import SpadeGenerator
 from synth.layout import DenseLayout, SemanticPyramid, numeric_padding
 from synth.networks import TrainedGenerator

@@ -14,12 +14,11 @@ from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
 from shared.fid.comparison import real_floor
 from shared.fid.diversity import PairDistance, build_pair_distance, diversity
-from shared.fid.features import FeatureNetwork, build_feature_network
+from shared.fid.features import TORCHVISION, FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
-from shared.fid.torchvision_models import TORCHVISION
-from shared.files import write_text
+from shared.files.atomic import write_text
 from shared.report import ReferenceRow, Score, ScoreKind
-from shared.rundir import RunDirectory, find_runs
+from shared.run.directory import RunDirectory, find_runs
 from shared.visualise import SIGNED, colour_label_map, label_storage, save_label_png, save_png, to_uint8
 from synth.arms import read_png
 from synth.commands import CommandLog

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from shared.data.loader import Batch
 from shared.distributed import world_size
 from shared.errors import InputError
-from shared.guards import require_finite
-from shared.updates import Updater, add_terms, in_precision
+from shared.run.guards import require_finite
+from shared.run.updates import Updater, add_terms, in_precision
 from synth.adversaries import Adversary
 from synth.config import SynthConfig
 from synth.encoder import StyleEncoder, sample_style

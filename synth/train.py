@@ -4,7 +4,6 @@ import copy
 
 import torch
 
-from shared.checkpoint import TrainingState, read_newest
 from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
@@ -12,12 +11,13 @@ from shared.data.spec import DatasetSpec
 from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.guards import UpdateGuard
-from shared.monitor import Monitor
-from shared.program import run_program
-from shared.rundir import RunDirectory
-from shared.stopping import StopRequest
-from shared.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
+from shared.run.checkpoint import TrainingState, read_newest
+from shared.run.directory import RunDirectory
+from shared.run.guards import UpdateGuard
+from shared.run.monitor import Monitor
+from shared.run.program import run_program
+from shared.run.stopping import StopRequest
+from shared.run.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
 from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
 from synth.balance import Balance

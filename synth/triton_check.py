@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from shared.triton_kernels import kernels_agree, kernels_missing
+from shared.kernels import kernels_agree, kernels_missing
 from synth.bags_triton import DTYPES, triton_bag_sums
 from synth.bags_triton import MODULE as BAGS
 from synth.gathered_convolution import Geometry, distinct_patches, torch_bag_sums

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 from tests.programs import Outcome, invoke_program
 from tests.spoiling import Chance, spoil_bytes, spoil_picture, spoil_yaml, write_folder, write_tables
 

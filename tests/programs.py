@@ -6,7 +6,7 @@ import runpy
 import sys
 from dataclasses import dataclass
 
-from shared.stopping import STOPPED
+from shared.run.stopping import STOPPED
 
 
 @dataclass(frozen=True)

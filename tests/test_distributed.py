@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 from shared.visualise import save_png
 
 ROOT = Path(__file__).parent.parent

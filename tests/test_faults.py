@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from shared.checkpoint import read_checkpoint
+from shared.run.checkpoint import read_checkpoint
 from tests.launcher import Launcher
 
 Invoke = Callable[..., Any]

@@ -12,11 +12,10 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared.data.config import FolderConfig
-from shared.data.folder import FolderDataset
-from shared.data.folder_files import write_folder
+from shared.data.folder import FolderDataset, write_folder
 from shared.data.scenes import SceneDataset
 from shared.errors import InputError
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 
 CLASSES = 3000
 HEIGHT, WIDTH = 32, 64

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shared.embedding_file import ClassEmbeddings
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 
 Invoke = Callable[..., Any]
 

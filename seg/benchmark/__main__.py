@@ -13,15 +13,14 @@ from seg.benchmark.report import Benchmark, Section, write_report
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table
-from shared.benchmark.isolation import Failed
-from shared.benchmark.memory import available_memory
-from shared.benchmark.table import record_table, to_text
+from shared.benchmark.isolation import Failed, available_memory
+from shared.benchmark.report import record_table, to_text
 from shared.benchmark.timing import disturbance
 from shared.config import to_dict
 from shared.errors import InputError
-from shared.program import run_program
-from shared.rundir import RunDirectory, environment
-from shared.training import choose_device, progress, progress_by_hand
+from shared.run.directory import RunDirectory, environment
+from shared.run.program import run_program
+from shared.run.training import choose_device, progress, progress_by_hand
 
 CHILD_SECONDS = 300.0
 UNKNOWN_MEMORY = 8 * GIB

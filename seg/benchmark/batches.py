@@ -7,7 +7,7 @@ from seg.benchmark.cases import PAPER_SETTINGS
 from seg.benchmark.config import GIB, BenchmarkConfig
 from seg.benchmark.training_step import VARIANTS, Network, variant_config
 from seg.memory import predict_peak
-from shared.benchmark.table import Table, number
+from shared.benchmark.report import Table, number
 
 BACKBONE: Network = "resnet50"
 FIGURE_1 = "figure 1"

@@ -7,8 +7,7 @@ import torch
 
 from seg.benchmark.cases import Case
 from seg.benchmark.groups import footprint_here, set_threads
-from shared.benchmark.isolation import answer_parent
-from shared.benchmark.memory import limit_memory
+from shared.benchmark.isolation import answer_parent, limit_memory
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from seg.benchmark.losses import DENSE, EXACT, NEIGHBOURS, RELEASED
 from seg.benchmark.searches import FAISS, OURS
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal
-from shared.benchmark.memory import MIB
-from shared.benchmark.table import ratio, times_faster, times_leaner
+from shared.benchmark.isolation import MIB
+from shared.benchmark.report import ratio, times_faster, times_leaner
 
 SOFTMAX_HEAD = "softmax"
 IN_TORCH = f"{EXACT} (chunked)"

@@ -12,10 +12,9 @@ from seg.benchmark.training_step import VARIANTS
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal, goal_table
-from shared.benchmark.memory import MIB
-from shared.benchmark.plots import Curve, save_curves
-from shared.benchmark.table import Table, number, percent, record_table, result_table, to_markdown, to_text
-from shared.files import write_text
+from shared.benchmark.isolation import MIB
+from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
+from shared.files.atomic import write_text
 
 
 @dataclass(frozen=True)

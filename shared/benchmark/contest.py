@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from shared.benchmark.ceilings import Ceilings, Work
-from shared.benchmark.isolation import Failed, reason
-from shared.benchmark.memory import MIB, peak_above
+from shared.benchmark.isolation import MIB, Failed, peak_above, reason
 from shared.benchmark.timing import Timing, time_interleaved, time_once
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.benchmark.table import Table, number
+from shared.benchmark.report import Table, number
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Literal
 from shared.data import DataConfig, build_dataset
 from shared.data.cocolvis_build import build_coco_lvis
 from shared.data.cocolvis_files import StuffSource
-from shared.data.folder_files import ImageFormat, write_folder
+from shared.data.folder import ImageFormat, write_folder
 from shared.data.spec import SegmentationDataset
 from shared.data.speed import measure_input
 from shared.data.statistics import ClassStatistics, class_statistics, find_problems
 from shared.errors import InputError
-from shared.program import run_program
+from shared.run.program import run_program
 
 
 @dataclass

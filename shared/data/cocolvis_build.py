@@ -14,9 +14,9 @@ from shared.data.cocolvis import COCO_LVIS, STUFF_IDS, STUFF_VALUES, merge_label
 from shared.data.cocolvis_files import Annotation, LvisImage, StuffAnnotations, StuffMaps, StuffSource, draw, drawing_library, read_lvis
 from shared.data.pictures import read_numbers
 from shared.data.statistics import ClassStatistics, SampleCounts, count_classes
+from shared.data.workers import parallel_map
 from shared.errors import InputError
-from shared.files import write_text
-from shared.parallel import parallel_map
+from shared.files.atomic import write_text
 from shared.visualise import save_png
 
 DROPPED_AS_PUBLISHED = 429995

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
-from shared.faults import LOST_WORKER
-from shared.stopping import leave_signals_to_parent
+from shared.run.faults import LOST_WORKER
+from shared.run.stopping import leave_signals_to_parent
 
 Transform = Callable[[Sample], Sample]
 Draw = tuple[int, int, int]

@@ -15,9 +15,9 @@ import torch
 
 from shared.constants import IGNORE_INDEX
 from shared.data.spec import DatasetSpec, SegmentationDataset
+from shared.data.workers import parallel_map
 from shared.errors import InputError
-from shared.parallel import parallel_map
-from shared.tensor_file import read_tensors, write_tensors
+from shared.files.tensor_file import read_tensors, write_tensors
 
 _KIND = "class statistics/1"
 _ARRAYS = ("sample_sizes", "ignored", "starts", "class_ids", "counts")

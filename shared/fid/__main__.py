@@ -6,7 +6,7 @@ from pathlib import Path
 from shared.distributed import is_first
 from shared.fid.comparison import compare
 from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
-from shared.program import run_program
+from shared.run.program import run_program
 
 
 @dataclass(kw_only=True)

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from pytorch_fid import fid_score, inception
 
-from shared.benchmark.table import Table, number, to_markdown, to_text
+from shared.benchmark.report import Table, number, to_markdown, to_text
 from shared.benchmark.timing import disturbance, time_once
 from shared.errors import InputError
 from shared.fid.features import INCEPTION_DIM, InceptionFeatures
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import FeatureStatistics, frechet_distance
 from shared.fid.made_weights import write_made_weights
-from shared.fid.weights import inception_weights
-from shared.files import write_text
-from shared.program import run_program
-from shared.rundir import environment
-from shared.training import choose_device
+from shared.files.atomic import write_text
+from shared.files.weights import inception_weights
+from shared.run.directory import environment
+from shared.run.program import run_program
+from shared.run.training import choose_device
 from shared.visualise import save_png
 
 Result = TypeVar("Result")

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.fid.features import EncoderFeatures
-from shared.fid.torchvision_models import find_weights
+from shared.fid.features import EncoderFeatures, find_weights
 
 log = logging.getLogger(__name__)
 

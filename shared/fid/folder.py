@@ -12,7 +12,7 @@ from shared.data.pictures import read_image
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
 from shared.fid.frechet import FeatureStatistics
-from shared.training import progress
+from shared.run.training import progress
 
 LOSSY = {".jpg", ".jpeg"}
 SUFFIXES = {".png", *LOSSY}

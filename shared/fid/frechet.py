@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 
 ROUNDING = 1e-6
 """Negative values up to this share of the total variance are rounding errors and count as 0."""

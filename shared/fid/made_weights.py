@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 
 CALIBRATION_IMAGES = 2
 

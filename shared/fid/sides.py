@@ -1,10 +1,11 @@
 """The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
 
 import contextlib
+import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,20 +13,17 @@ from PIL import Image
 
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
-from shared.fid.cache import cached_statistics
 from shared.fid.comparison import Comparison
-from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, build_feature_network
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
-from shared.fid.torchvision_models import TORCHVISION
-from shared.fid.weights import WeightsUnavailable
-from shared.files import write_text
-from shared.rundir import RUNS
-from shared.training import choose_device
+from shared.files.atomic import sha256, write_text
+from shared.files.weights import WeightsUnavailable
+from shared.run.directory import RUNS
+from shared.run.training import choose_device
 
 Side = list[Path] | FeatureStatistics
 """One of the two sets: its image files, or its statistics."""
-
 log = logging.getLogger(__name__)
 
 
@@ -168,3 +166,36 @@ def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
         write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")
+
+
+FORMAT = "1"
+"""Changes when the same images and network give other statistics."""
+
+
+def cached_statistics(
+    folder: Path | None, network: FeatureNetwork, files: Sequence[Path], keep_features: bool, make: Callable[[], FeatureStatistics]
+) -> FeatureStatistics:
+    """The statistics of `files` from `folder`, or those of `make`, which are then written there.
+
+    Args:
+        folder: None: nothing is read or written.
+        files: images in the order of their features; a changed, added or removed one is another name.
+        keep_features: whether `make` keeps them.
+    """
+    if folder is None:
+        return make()
+    path = folder / f"{content_key(network, files, keep_features)}.npz"
+    if path.is_file():
+        try:
+            return FeatureStatistics.load(path)
+        except InputError as error:
+            log.warning("%s; made again", error)
+    statistics = make()
+    statistics.save(path)
+    return statistics
+
+
+def content_key(network: FeatureNetwork, files: Sequence[Path], keep_features: bool) -> str:
+    """A hash of what the statistics depend on: the network with its weights and resize rule, and the bytes of the files."""
+    parts = [FORMAT, str(keep_features), *astuple(network.extractor), *map(sha256, files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

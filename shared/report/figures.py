@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from shared.report.class_scores import ClassScores
 from shared.report.model import ComparisonReport, LossCurve, ScoreKind
-from shared.report.summary import Spread, arm_spread
+from shared.report.statistics import Spread, arm_spread
 from shared.report.tables import number, score_decimals, spread_text
 
 ARM_COLOURS = ("#4477aa", "#d9a520", "#dd5566", "#2e9950", "#aa3377", "#44a9c4", "#8a8a8a")

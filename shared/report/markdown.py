@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from shared.report import tables
 from shared.report.class_scores import ClassScores, extremes
-from shared.report.evidence import conclusions
 from shared.report.model import ComparisonReport, Picture
-from shared.report.summary import caveats
+from shared.report.statistics import caveats, conclusions
 from shared.report.tables import Cell, Table, class_table, number
 
 

@@ -16,16 +16,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from shared.data.spec import DatasetSpec
-from shared.files import atomic_write, write_text
+from shared.files.atomic import atomic_write, write_text
 from shared.report import figures, tables
 from shared.report.class_scores import ClassScores, extremes, hex_colour
-from shared.report.embedding_map import nearest_classes
-from shared.report.evidence import conclusions, paired_differences
-from shared.report.maps import ClassMap, class_maps
+from shared.report.maps import ClassMap, class_maps, nearest_classes
 from shared.report.markdown import to_markdown
 from shared.report.model import ComparisonReport, EmbeddingMap, Picture, ScoreKind
 from shared.report.pictures import data_uri, png, strip
-from shared.report.summary import arm_spread, caveats
+from shared.report.statistics import arm_spread, caveats, conclusions, paired_differences
 
 
 def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Path:

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.report.class_scores import ClassScores, hex_colour
-from shared.report.embedding_map import nearest_classes
-from shared.report.evidence import paired_differences
+from shared.report.maps import nearest_classes
 from shared.report.model import ComparisonReport, EmbeddingMap, Score
-from shared.report.summary import Spread, arm_spread, count_range, scores_of
+from shared.report.statistics import Spread, arm_spread, count_range, paired_differences, scores_of
 
 MISSING = "–"
 

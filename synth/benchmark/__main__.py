@@ -8,15 +8,14 @@ import torch
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table
-from shared.benchmark.isolation import Failed
-from shared.benchmark.memory import available_memory
-from shared.benchmark.table import record_table, to_text
+from shared.benchmark.isolation import Failed, available_memory
+from shared.benchmark.report import record_table, to_text
 from shared.benchmark.timing import disturbance
 from shared.config import to_dict
 from shared.errors import InputError
-from shared.program import run_program
-from shared.rundir import RunDirectory, environment
-from shared.training import choose_device, progress_by_hand
+from shared.run.directory import RunDirectory, environment
+from shared.run.program import run_program
+from shared.run.training import choose_device, progress_by_hand
 from synth.benchmark.cases import Case, save_label_maps
 from synth.benchmark.config import GIB, BenchmarkConfig, plan
 from synth.benchmark.discriminators import discriminator_parameters

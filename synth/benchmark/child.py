@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from shared.benchmark.isolation import answer_parent
-from shared.benchmark.memory import limit_memory
+from shared.benchmark.isolation import answer_parent, limit_memory
 from synth.benchmark.cases import Case
 from synth.benchmark.groups import footprint_here
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.benchmark.contest import Contestant, Result
 from shared.benchmark.goals import Goal
-from shared.benchmark.table import Table, ratio, times_faster
+from shared.benchmark.report import Table, ratio, times_faster
 from synth.benchmark.cases import Case
 from synth.benchmark.layers import EMBEDDING, GATHERED
 from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal
-from shared.benchmark.table import baseline_of, ratio, times_faster
+from shared.benchmark.report import baseline_of, ratio, times_faster
 from synth.benchmark.discriminators import discriminator_goals
 from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED, GIVEN, ROWS_ONLY
 from synth.benchmark.networks import PUBLISHED

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from shared.benchmark.table import Table, percent
+from shared.benchmark.report import Table, percent
 from synth.benchmark.cases import resized
 from synth.gathered_convolution import Geometry, distinct_patches
 

@@ -19,7 +19,7 @@ from seg.deeplab import resize
 from seg.losses import class_cross_entropy, exact_cross_entropy, neighbour_cross_entropy
 from seg.model import build_segmenter, unit_norm
 from shared.errors import InputError
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 
 CLASSES, EMBEDDING_DIM = 7, 5
 EXACT = partial(exact_cross_entropy, impl="chunked")

@@ -18,9 +18,9 @@ from seg.kernels_numba_lanes import lane_count, load, store
 from seg.kernels_numba_loss import _exp, neighbour_loss_kernel
 from seg.losses import neighbour_cross_entropy
 from seg.neighbours_numba import TILE_PIXELS, numba_obstacle, require_numba
-from shared import numba_code
+from shared import kernels as numba_code
 from shared.errors import InputError
-from shared.numba_code import compiled
+from shared.kernels import compiled
 from tests.seg.loss_problems import DISTANCES, problem, relative_error, value_and_gradients
 
 

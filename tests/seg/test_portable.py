@@ -17,7 +17,7 @@ from seg.portable import portable_segmenter
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
-from shared.portable import Portable, write_onnx, write_program
+from shared.files.graph_file import Portable, write_onnx, write_program
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra export is not installed")
 CLASSES = 7

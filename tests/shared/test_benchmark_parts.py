@@ -9,10 +9,8 @@ import torch
 from shared.benchmark.ceilings import Ceilings, Work, measure_ceilings
 from shared.benchmark.contest import Contestant, Footprint, Limits, Result, run_contest
 from shared.benchmark.goals import Goal, goal_table
-from shared.benchmark.isolation import Failed, run_in_child
-from shared.benchmark.memory import MIB
-from shared.benchmark.plots import Curve, save_curves
-from shared.benchmark.table import number, percent, result_table, to_markdown, to_text
+from shared.benchmark.isolation import MIB, Failed, run_in_child
+from shared.benchmark.report import Curve, number, percent, result_table, save_curves, to_markdown, to_text
 from shared.benchmark.timing import Timing, disturbance, time_interleaved
 
 CPU = torch.device("cpu")
@@ -20,7 +18,7 @@ CEILINGS = Ceilings(copy=10e9, matrix=100e9, exponential=1e9)
 LIMITS = Limits(repeats=2, seconds=1.0, memory=100 * MIB, timeout=10.0)
 CHILD = """
 from shared.benchmark.isolation import answer_parent
-from shared.benchmark.memory import limit_memory, peak_above
+from shared.benchmark.isolation import limit_memory, peak_above
 import torch
 
 def perform(task):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from shared.checkpoint import TrainingState, read_checkpoint, read_newest
 from shared.errors import InputError
-from shared.training import RunningMeans
+from shared.run.checkpoint import TrainingState, read_checkpoint, read_newest
+from shared.run.training import RunningMeans
 
 
 def make_state(width: int = 3, seed: int = 0) -> TrainingState:

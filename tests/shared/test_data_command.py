@@ -6,7 +6,7 @@ from PIL import Image
 
 from shared.data.__main__ import DataCommand, run
 from shared.data.statistics import ClassStatistics
-from shared.program import run_program
+from shared.run.program import run_program
 
 
 @pytest.fixture

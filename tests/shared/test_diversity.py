@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision import models
 
 from shared.backbone import build_backbone
+from shared.encoder_file import save_encoder
 from shared.fid.diversity import Lpips, PairDistance, build_pair_distance, diversity
-from shared.fid.encoder_file import save_encoder
 
 CPU = torch.device("cpu")
 

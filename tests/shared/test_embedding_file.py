@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.tensor_file import read_tensors, write_tensors
+from shared.files.tensor_file import read_tensors, write_tensors
 
 NAMES = ("sky", "road", "tree")
 
@@ -107,7 +107,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shared.tensor_file.save_file", full_disk)
+    monkeypatch.setattr("shared.files.tensor_file.save_file", full_disk)
     with pytest.raises(InputError, match="no space left"):
         embeddings().save(path)
     assert path.read_bytes() == old

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from shared.fid import FeatureStatistics, frechet_distance
-from shared.fid.comparison import compare, real_floor
-from shared.fid.extrapolation import extrapolated_distance, fewest_images
+from shared.fid.comparison import compare, extrapolated_distance, fewest_images, real_floor
 
 DIM = 16
 

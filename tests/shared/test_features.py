@@ -13,13 +13,13 @@ from torchvision import models
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from shared.backbone import build_backbone
+from shared.encoder_file import load_encoder, save_encoder
 from shared.errors import InputError
 from shared.fid import Extractor, frechet_distance, kernel_distance
-from shared.fid.encoder_file import load_encoder, save_encoder
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics
 from shared.fid.made_weights import write_made_weights
-from shared.fid.weights import cached_path, inception_weights
+from shared.files.weights import cached_path, inception_weights
 
 META = {"backbone": "tiny", "output_stride": 16, "dataset": "park"}
 
@@ -178,7 +178,7 @@ def test_a_wrong_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "served").write_bytes(b"a proxy's login page")
     monkeypatch.undo()
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr("shared.fid.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
+    monkeypatch.setattr("shared.files.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
     with pytest.raises(InputError, match="is not the FID weights file"):
         inception_weights()
     assert not list((tmp_path / "hub" / "checkpoints").iterdir())
@@ -188,8 +188,8 @@ def test_a_right_download_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "served").write_bytes(b"weights")
     monkeypatch.undo()
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr("shared.fid.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
-    monkeypatch.setattr("shared.fid.weights.SHA256_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
+    monkeypatch.setattr("shared.files.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
+    monkeypatch.setattr("shared.files.weights.SHA256_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
     assert inception_weights() == cached_path()
     assert cached_path().read_bytes() == b"weights"
 
@@ -198,7 +198,7 @@ def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.Monk
     """With random weights of their layout, which tests cannot download; that the features are pytorch-fid's is a test of the benchmark."""
     path, fetch = tmp_path / "weights.pth", inception.load_state_dict_from_url
     write_made_weights(path)
-    monkeypatch.setattr("shared.fid.weights.SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    monkeypatch.setattr("shared.files.weights.SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     network = build_feature_network("auto", weights_path=path)
     assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
     assert inception.load_state_dict_from_url is fetch

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from shared.backbone import build_backbone
+from shared.encoder_file import save_encoder
 from shared.errors import InputError
 from shared.fid import Extractor, FeatureStatistics
 from shared.fid.__main__ import FidConfig, main, score
-from shared.fid.encoder_file import save_encoder
 from shared.fid.features import build_feature_network
 from shared.fid.folder import find_images, image_statistics, read_ahead
-from shared.files import sha256
+from shared.files.atomic import sha256
 from shared.visualise import save_png
 
 

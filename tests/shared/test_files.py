@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InputError
-from shared.files import atomic_write, keep_as, leftovers, write_text
+from shared.files.atomic import atomic_write, keep_as, leftovers, write_text
 
 
 def test_success_replaces_the_old_file(tmp_path: Path) -> None:

@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 import shared.data
-from shared.checkpoint import read_checkpoint
 from shared.data import DataConfig
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
-from shared.faults import explain_fault
-from shared.guards import SKIPPED_IN_A_ROW, NotFinite, UpdateGuard, require_finite, require_finite_gradients
-from shared.rundir import RunDirectory
-from shared.training import choose_device
-from shared.triton_kernels import kernels_missing
+from shared.kernels import kernels_missing
+from shared.run.checkpoint import read_checkpoint
+from shared.run.directory import RunDirectory
+from shared.run.faults import explain_fault
+from shared.run.guards import SKIPPED_IN_A_ROW, NotFinite, UpdateGuard, require_finite, require_finite_gradients
+from shared.run.training import choose_device
 from tests.launcher import Launcher
 from tests.test_faults import SEG, SYNTH
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.checkpoint import FORMAT, read_checkpoint
 from shared.errors import InputError
-from shared.joint_batch import Spread, explain_change
-from shared.tensor_file import write_tensors
+from shared.files.tensor_file import write_tensors
+from shared.run.checkpoint import FORMAT, read_checkpoint
+from shared.run.training import Spread, explain_change
 from tests.test_faults import SEG
 
 Invoke = Callable[..., Any]

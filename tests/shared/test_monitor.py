@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from shared.monitor import PEAK_MEMORY, Monitor
+from shared.run.monitor import PEAK_MEMORY, Monitor
 
 
 def trained(watched: bool) -> tuple[torch.Tensor, dict[str, float], dict[str, float]]:

@@ -28,11 +28,9 @@ from shared.report import (
     write_report,
 )
 from shared.report.class_scores import extremes
-from shared.report.embedding_map import lay_out, nearest_classes, principal_plane, unit_rows
-from shared.report.evidence import conclusions, confidence_interval, paired_differences
 from shared.report.figures import thinned
-from shared.report.neighbour_map import neighbour_plane, neighbours_kept
-from shared.report.summary import caveats, spread_over_seeds
+from shared.report.maps import lay_out, nearest_classes, neighbour_plane, neighbours_kept, principal_plane, unit_rows
+from shared.report.statistics import caveats, conclusions, confidence_interval, paired_differences, spread_over_seeds
 from shared.report.tables import Table, class_table, decimals_for, difference_table, duration, number, results_table, seed_table
 
 FD = {"onehot": (10.0, 12.0, 14.0), "random": (9.0, 12.5, 12.0), "learned": (8.0, 9.0, 10.0)}

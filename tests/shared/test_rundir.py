@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InputError
-from shared.rundir import RunDirectory, find_runs
+from shared.run.directory import RunDirectory, find_runs
 
 
 def test_runs_are_numbered_and_found_newest_first(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_half_written_last_line_is_left_out_and_others_are_named(tmp_path: Pat
 def test_a_run_directory_belongs_to_one_process(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.start({})
-    attempt = "import sys; from pathlib import Path; from shared.files import lock; lock(Path(sys.argv[1]))"
+    attempt = "import sys; from pathlib import Path; from shared.files.atomic import lock; lock(Path(sys.argv[1]))"
     command = [sys.executable, "-c", attempt, str(run.path / ".lock")]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert "InputError: another process is at work in" in refused.stderr

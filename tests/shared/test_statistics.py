@@ -8,8 +8,8 @@ from shared.data import build_dataset
 from shared.data.config import DataConfig, ScenesConfig
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics, class_statistics, count_classes, find_problems
+from shared.data.workers import parallel_map
 from shared.errors import InputError
-from shared.parallel import parallel_map
 
 SPEC = DatasetSpec("numbers", ("a", "b", "c"), np.zeros((3, 3), np.uint8))
 MAPS = {"x": [[0, 0, 2], [-1, 2, 2]], "y": [[-1], [-1]], "z": [[2, 0]]}

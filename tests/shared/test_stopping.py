@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from shared.checkpoint import read_checkpoint
 from shared.data import DataConfig, build_dataset
 from shared.data.loader import build_train_loader
 from shared.data.spec import Sample
-from shared.stopping import REPEATS, STOPPED, StopRequest
+from shared.run.checkpoint import read_checkpoint
+from shared.run.stopping import REPEATS, STOPPED, StopRequest
 from tests.launcher import Launcher
 
 Invoke = Callable[..., Any]

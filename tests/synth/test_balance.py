@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.rundir import RunDirectory
+from shared.run.directory import RunDirectory
 from synth.balance import WON_LINES, Balance
 
 START = {"generator/gan": 1.0, "discriminator/fake": 1.0, "discriminator/real": 1.0, "learning_rate/generator": 500.0}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.stopping import Stopped, interruptible
+from shared.run.stopping import Stopped, interruptible
 from synth.commands import CommandLog
 
 CHILD = """

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.rundir import RunDirectory
+from shared.run.directory import RunDirectory
 from synth.checkpoints import load_official_generator, save_official
 from synth.conventions import LabelConvention
 from synth.encoder import StyleEncoder

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from shared.backbone import build_backbone
-from shared.checkpoint import TrainingState
 from shared.config import to_dict
 from shared.data.pairs import PairDataset
 from shared.data.pictures import LabelCodes, read_image
 from shared.data.spec import DatasetSpec, Sample
-from shared.fid.encoder_file import save_encoder
-from shared.rundir import RunDirectory
+from shared.encoder_file import save_encoder
+from shared.run.checkpoint import TrainingState
+from shared.run.directory import RunDirectory
 from synth.config import GeneratorConfig, InputConfig, SynthConfig
 from synth.generation import generate, style_of
 from synth.inputs import eval_transform

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from shared.backbone import build_backbone
+from shared.encoder_file import save_encoder
 from shared.errors import InputError
-from shared.fid.encoder_file import save_encoder
 from synth import class_scores
 from synth.adversaries import SegmentationAdversary
 from synth.class_scores import Verdict

@@ -10,7 +10,7 @@ import torch
 
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
-from shared.portable import write_onnx, write_program
+from shared.files.graph_file import write_onnx, write_program
 from synth.config import GeneratorConfig
 from synth.generator import SpadeGenerator
 from synth.networks import TrainedGenerator, generator_from

@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.data.loader import Batch
 from shared.data.scenes.classes import SceneClasses
-from shared.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors
 from synth.config import DiscriminatorConfig, GeneratorConfig, SynthConfig
 from synth.networks import generator_from, opponent_from
 from synth.semantics import build_semantics

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.triton_kernels import kernel_obstacle
+from shared.kernels import kernel_obstacle
 from synth import gathered_convolution, modulation, triton_check
 from synth.bags_triton import MODULE, triton_bag_sums
 from synth.gathered_convolution import Bags, sum_rows

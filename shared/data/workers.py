@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import torch
 
 from shared.errors import InputError
-from shared.stopping import leave_signals_to_parent
-from shared.training import progress
+from shared.run.stopping import leave_signals_to_parent
+from shared.run.training import progress
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 _MAX_CHUNK = 16
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.distributed import average_gradients
-from shared.guards import require_finite_gradients
+from shared.run.guards import require_finite_gradients
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from shared.errors import InputError
-from shared.files import atomic_write, keep_as
+from shared.files.atomic import atomic_write, keep_as
 
 
 def write_tensors(

@@ -7,7 +7,7 @@ from torch import nn
 
 from shared.backbone import build_backbone
 from shared.errors import InputError
-from shared.tensor_file import read_tensors, write_tensors
+from shared.files.tensor_file import read_tensors, write_tensors
 
 FORMAT = "encoder/1"
 

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from shared.config import read_yaml, to_yaml
 from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
-from shared.files import lock, write_failure, write_text
+from shared.files.atomic import lock, write_failure, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
 RUNS = Path("runs")
 METRICS, RESOURCES = "metrics.jsonl", "resources.jsonl"
 NOT_STORED = ("run_dir", "dry_run")
@@ -216,7 +215,7 @@ def _version(name: str) -> str | None:
 
 
 def _revision() -> str | None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     try:
         done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -14,8 +14,8 @@ from torch import nn
 
 from shared.distributed import is_first, world_size
 from shared.errors import InputError
+from shared.files.tensor_file import read_tensors, write_tensors
 from shared.joint_norm import merge_running_statistics
-from shared.tensor_file import read_tensors, write_tensors
 
 FORMAT = "checkpoint tensors/1"
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.files import atomic_write
+from shared.files.atomic import atomic_write
 
 Axes = dict[int, Any]
 OPSET = 20

@@ -14,12 +14,11 @@ from pytorch_fid.inception import FID_WEIGHTS_URL
 from tqdm import tqdm
 
 from shared.errors import InputError
-from shared.files import atomic_write, sha256
+from shared.files.atomic import atomic_write, sha256
 
 SHA256_PREFIX = "6726825d"
 TIMEOUT_SECONDS = 10
 """Longest silence of the server before a download is given up."""
-
 log = logging.getLogger(__name__)
 
 

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from shared.distributed import any_process
 
 Item = TypeVar("Item")
-
 STOPPED = 3
 """Exit status of a program that was asked to stop and can be continued."""
 REPEATS = 2.0

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from shared.config import parse_config
 from shared.distributed import is_first, leave_processes
 from shared.errors import InputError
-from shared.faults import explain_fault
-from shared.files import write_failure
-from shared.stopping import STOPPED, Stopped, interruptible
+from shared.files.atomic import write_failure
+from shared.run.faults import explain_fault
+from shared.run.stopping import STOPPED, Stopped, interruptible
 
 Config = TypeVar("Config")
 

@@ -1,11 +1,15 @@
-"""Results as a table, for the terminal and as Markdown."""
+"""Results of a benchmark as a table, for the terminal and as Markdown, and as curves against the number of classes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
+
 from shared.benchmark.contest import Result
-from shared.benchmark.memory import MIB
+from shared.benchmark.isolation import MIB
+from shared.files.atomic import atomic_write
 
 
 class Table(NamedTuple):
@@ -109,3 +113,36 @@ def to_markdown(table: Table) -> str:
     """A table as repository browsers show it."""
     rule = [":---", *["---:"] * (len(table.columns) - 2), ":---"]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (table.columns, rule, *table.rows))
+
+
+COLOURS = ("#4477aa", "#d9a520", "#dd5566", "#2e9950", "#aa3377", "#44a9c4", "#8a8a8a", "#222222")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points by x; `predicted` ones were not measured and are hollow and dotted."""
+
+    measured: Mapping[float, float]
+    predicted: Mapping[float, float]
+
+
+def save_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label: str, y_label: str) -> bool:
+    """Write a PNG with one curve per name. Where there are no points, write nothing and return False."""
+    drawn = {name: curve for name, curve in curves.items() if curve.measured or curve.predicted}
+    if not drawn:
+        return False
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel=x_label, ylabel=y_label, xscale="log", yscale="log")
+    for at, (name, curve) in enumerate(drawn.items()):
+        colour = COLOURS[at % len(COLOURS)]
+        joined = sorted((dict(curve.predicted) | dict(curve.measured)).items())
+        axes.plot(*zip(*joined), color=colour, linestyle=":", linewidth=1)
+        if curve.predicted:
+            axes.plot(*zip(*sorted(curve.predicted.items())), "o", color=colour, markerfacecolor="none")
+        measured = sorted(curve.measured.items()) or [(float("nan"), float("nan"))]
+        axes.plot(*zip(*measured), "o-", color=colour, label=name)
+    axes.grid(which="major", alpha=0.3)
+    axes.legend(fontsize="small")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    return True

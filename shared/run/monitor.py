@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from shared.training import RunningMeans
+from shared.run.training import RunningMeans
 
 PEAK_MEMORY = "memory/peak_mib"
 """Name of the peak memory among the resources: of the GPU, or of the process where there is none."""
