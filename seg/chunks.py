@@ -3,7 +3,9 @@
 Shapes: N images, S pixels of an image, D embedding size; p pixels of a chunk, v of them valid.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -13,7 +15,6 @@ from shared.kernels import run_in_threads
 
 ALIGNMENT = 16
 WORTH_A_THREAD = 1024  # pixels
-
 Result = TypeVar("Result")
 
 
@@ -131,3 +132,30 @@ def _write_columns(matrix: torch.Tensor, columns: torch.Tensor, values: torch.Te
         matrix.copy_(values)
     else:
         matrix.zero_().scatter_(1, columns.expand(len(matrix), -1), values)
+
+
+_TILE_ELEMENTS = {"cpu": 2**19.5, "cuda": 2.0**25}  # a tile of scores that stays in a CPU's cache; one that fills a GPU
+
+
+def computation_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """float64 when one of the tensors is; else float32."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def pixels_per_chunk(elements_per_pixel: int, device: torch.device) -> int:
+    """Power of two from 64 to 2¹⁴ (CPU) or 2¹⁸ (GPU) for which a tile of that many pixels suits the device's memory."""
+    tile = _TILE_ELEMENTS.get(device.type, _TILE_ELEMENTS["cpu"])
+    largest = 18 if device.type == "cuda" else 14
+    return 2 ** min(max(round(math.log2(tile / elements_per_pixel)), 6), largest)
+
+
+@contextmanager
+def full_precision_matmul(device_type: str) -> Iterator[None]:
+    """Products in the operands' own precision, whatever autocast or the TF32 setting say."""
+    previous = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(previous)

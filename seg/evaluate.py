@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from seg.checkpoints import load_segmenter
 from seg.config import InputConfig
-from seg.evaluation import class_table, evaluate, summary, write_evaluation
+from seg.inference import ViewConfig, class_table, evaluate, summary, write_evaluation
 from seg.inputs import eval_transform
-from seg.views import ViewConfig
+from seg.trained import load_segmenter
 from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig

@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
 
-from seg.checkpoints import export, load_segmenter
-from seg.portable import portable_segmenter
-from shared.files.graph_file import write_files
+from seg.inference import Segmenter
+from seg.model import EmbeddingSegmenter, unit_norm
+from seg.networks.upsampling import resize
+from seg.trained import TrainedSegmenter, export, load_segmenter
+from shared.constants import IMAGENET_MEAN, IMAGENET_STD
+from shared.files.graph_file import Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 
@@ -50,3 +56,66 @@ def main(config: ExportConfig) -> None:
 
 if __name__ == "__main__":
     run_program(main, ExportConfig, "seg.export", positional={"run": None}, short={"output": "-o"})
+EXAMPLE = (2, 3, 96, 128)
+SMALLEST = 33
+"""Fewest pixels of a side: the last features then have more than one position per side."""
+
+
+class ScoreGraph(nn.Module):
+    """Images → a score per class and pixel; the largest names the class. The class embeddings are the kernel of a 1×1 convolution.
+
+    The nearest of unit vectors is the one with the largest product, whatever the length of the pixel's vector, and products may be
+    interpolated in place of vectors. So this is an ordinary network of C output channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] → (N, C, H, W)."""
+        features = self.features(images)
+        if isinstance(self.model, EmbeddingSegmenter):
+            features = F.conv2d(features, self.model.class_embeddings[:, :, None, None])
+        return resize(features, images.shape[2:])
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] → (N, D or C, ⌈H/4⌉, ⌈W/4⌉)."""
+        features: Tensor = self.model((images - self.mean) / self.std, upsample=False)
+        return features
+
+
+class LabelGraph(ScoreGraph):
+    """Images and class embeddings → the nearest class of every pixel. For a softmax there are no class embeddings."""
+
+    def forward(self, images: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W) in [0, 1], (C, D) of any norm but zero → (N, H, W) int64."""
+        scores = resize(self.features(images), images.shape[2:])
+        if class_embeddings is not None:
+            scores = F.conv2d(scores, unit_norm(class_embeddings, dim=1)[:, :, None, None])
+        return scores.argmax(1)
+
+
+def portable_segmenter(trained: TrainedSegmenter, form: str) -> Portable:
+    """The graph of a trained network, on the CPU.
+
+    form: "labels" or "scores".
+    """
+    model, (batch, height, width) = trained.model, (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
+    inputs, axes = {"images": torch.rand(EXAMPLE, generator=torch.Generator().manual_seed(0))}, {"images": {0: batch, 2: height, 3: width}}
+    tables: tuple[str, ...] = ()
+    if form == "labels" and isinstance(model, EmbeddingSegmenter):
+        inputs["class_embeddings"], axes["class_embeddings"], tables = (
+            model.class_embeddings.detach(),
+            {0: Dim("classes")},
+            ("class_embeddings",),
+        )
+    spec = trained.spec
+    about = {"class_names": list(spec.class_names), "palette": spec.palette.tolist(), "dataset": spec.name, "step": trained.meta["step"]}
+    network = (LabelGraph if form == "labels" else ScoreGraph)(model).eval()
+    return Portable(network, inputs, axes, form, tables, about)

@@ -8,8 +8,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from seg.class_crops import class_colours, class_crops
-from seg.class_pictures import draw_map, draw_norms, norm_correlation
-from seg.class_tree import class_tree, draw_tree, to_newick
+from seg.class_pictures import class_tree, draw_map, draw_norms, draw_tree, norm_correlation, to_newick
 from seg.inputs import STATISTICS_FILE
 from shared.config import flatten
 from shared.data import build_dataset

@@ -8,10 +8,10 @@ import os
 import torch
 from torch import nn
 
-from seg.bands import predict_in_bands
-from seg.deeplab import DeepLabV3Plus, resize
 from seg.neighbours import best_classes
-from seg.smp_network import PREFIX, SmpNetwork
+from seg.networks.deeplab import DeepLabV3Plus
+from seg.networks.smp import PREFIX, SmpNetwork
+from seg.networks.upsampling import predict_in_bands, resize
 from shared.backbone import build_backbone
 from shared.errors import InputError
 
@@ -46,7 +46,7 @@ class EmbeddingSegmenter(nn.Module):
         """ImageNet-normalised images (N, 3, H, W), any H and W → pixel embeddings (N, D, H, W).
 
         Unit norm after upsampling; at most 1 where they were normalised before. Without `upsample`, the stride-4 features
-        (N, D, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.bands` take.
+        (N, D, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.networks.upsampling` take.
         """
         features = self.network(images)
         if self.normalise == "before_upsampling":

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from seg.checkpoints import TrainedSegmenter, load_segmenter
-from seg.views import ViewConfig, predict_views
+from seg.inference import ViewConfig, predict_views
+from seg.trained import TrainedSegmenter, load_segmenter
 from shared.data.pairs import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, read_image
 from shared.data.spec import Sample

@@ -1,6 +1,6 @@
 """Train a segmentation network and export its class embeddings: `python -m seg.train`.
 
-From here to the gradient is one file: seg/losses.py.
+From here to the gradient is one file: seg/losses/cross_entropy.py.
 """
 
 import time
@@ -10,18 +10,17 @@ from typing import Any
 
 import torch
 
-from seg.bands import loss_in_bands
-from seg.checkpoints import describe, export, load_segmenter, segmenter_from
-from seg.class_weights import read_class_weights, weights_by_frequency
 from seg.config import FREE_ON_RESUME, FREQUENCY_RULES, SegConfig
-from seg.evaluation import Segmenter, evaluate, summary, write_evaluation
-from seg.hard_pixels import keep_hardest, losses_of_pixels
+from seg.inference import Segmenter, evaluate, summary, write_evaluation
 from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
-from seg.memory import memory_advice, memory_plan
+from seg.losses.bands import loss_in_bands
 from seg.model import EmbeddingSegmenter
-from seg.monitoring import log_class_embeddings, log_predictions
-from seg.optimiser import build_optimiser, set_learning_rates
+from seg.trained import describe, export, load_segmenter, segmenter_from
+from seg.training.memory import memory_advice, memory_plan
+from seg.training.monitoring import log_class_embeddings, log_predictions
+from seg.training.optimiser import build_optimiser, set_learning_rates
+from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
 from shared.config import to_dict, to_yaml
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset

@@ -37,7 +37,7 @@ def compiled(function: Callable[..., Any], returns: Any, *arguments: Any) -> Cal
 
 @cache
 def _digest_of_kernels(folder: Path) -> str:
-    sources = sorted(folder.glob("kernels_numba_*.py"))
+    sources = sorted(folder.glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 

@@ -73,7 +73,7 @@ class Launcher:
 
 
 def _serve() -> None:
-    for module in ("numba", "torch.utils.tensorboard", "seg.memory", "seg.monitoring", "synth.generation", "synth.step"):
+    for module in ("numba", "torch.utils.tensorboard", "seg.training.memory", "seg.training.monitoring", "synth.generation", "synth.step"):
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)

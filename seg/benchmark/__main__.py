@@ -4,12 +4,12 @@ from functools import partial
 
 import torch
 
-from seg.benchmark.batches import batch_settings, batch_table, largest_batches
 from seg.benchmark.config import GIB, BenchmarkConfig, Planned, plan
 from seg.benchmark.goals import goals_of
 from seg.benchmark.groups import TITLES, contestants_of, footprint_in_child, set_threads
 from seg.benchmark.kernels import compiled_kernels
 from seg.benchmark.report import Benchmark, Section, write_report
+from seg.benchmark.whole_model import batch_settings, batch_table, largest_batches
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
 from shared.benchmark.goals import goal_table

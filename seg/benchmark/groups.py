@@ -15,7 +15,7 @@ GROUPS = {
     "head training": "seg.benchmark.heads:training_contestants",
     "head inference": "seg.benchmark.heads:inference_contestants",
     "paper": "seg.benchmark.losses:paper_contestants",
-    "training step": "seg.benchmark.training_step:step_contestants",
+    "training step": "seg.benchmark.whole_model:step_contestants",
 }
 """Functions from a case to its contestants, by name: a child process imports the one that it needs."""
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from seg.benchmark.cases import TEMPERATURE, Case, Inputs, device_obstacle, make_inputs, part_of
-from seg.benchmark.released import Search, faiss_obstacle, faiss_search, released_cross_entropy
+from seg.benchmark.rivals import Search, chunked_softmax, dense_softmax, faiss_obstacle, faiss_search, released_cross_entropy
 from seg.benchmark.searches import matmul_search
-from seg.benchmark.softmax import chunked_softmax, dense_softmax
-from seg.losses import IMPLEMENTATIONS, exact_cross_entropy, neighbour_cross_entropy
+from seg.losses import exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.cross_entropy import IMPLEMENTATIONS
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 

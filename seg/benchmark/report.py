@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg.benchmark.batches import FIGURE_1, LargestBatch, batch_table
 from seg.benchmark.groups import BASELINES, TITLES
-from seg.benchmark.training_step import VARIANTS
+from seg.benchmark.whole_model import FIGURE_1, VARIANTS, LargestBatch, batch_table
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
 from shared.benchmark.goals import Goal, goal_table

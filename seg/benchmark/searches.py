@@ -8,8 +8,10 @@ from functools import cache, partial
 import torch
 
 from seg.benchmark.cases import Case, device_obstacle, make_inputs
-from seg.benchmark.released import Search, faiss_obstacle, faiss_search
-from seg.neighbours import SEARCHES, full_precision_matmul, nearest_classes, pixels_per_chunk
+from seg.benchmark.rivals import Search, faiss_obstacle, faiss_search
+from seg.chunks import full_precision_matmul, pixels_per_chunk
+from seg.neighbours import nearest_classes
+from seg.neighbours.search import SEARCHES
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from seg.kernels_neighbours_triton import nearest_kernel, threshold_kernel
-from seg.kernels_triton import class_kernel, pixel_kernel
-from seg.launches_triton import Launch, class_launch, nearest_launch, padded_width, pixel_launch
+from seg.kernels.triton.launches import Launch, class_launch, nearest_launch, padded_width, pixel_launch
+from seg.kernels.triton.loss import class_kernel, pixel_kernel
+from seg.kernels.triton.search import nearest_kernel, threshold_kernel
 from shared.benchmark.compiled import compile_for_sm90
 
 NUM_CLASSES = 1284  # for the choice of tiles: more change nothing

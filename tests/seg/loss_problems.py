@@ -5,7 +5,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from seg.losses import IMPLEMENTATIONS, exact_cross_entropy, neighbour_cross_entropy
+from seg.losses import exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.cross_entropy import IMPLEMENTATIONS
 
 FAST_IMPLS = [name for name in IMPLEMENTATIONS if name != "triton"]  # which needs CUDA, see test_triton.py
 IMPLS = ["reference", *FAST_IMPLS]

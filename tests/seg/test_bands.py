@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from seg.bands import loss_in_bands, upsample_rows
-from seg.deeplab import resize
 from seg.losses import class_cross_entropy, exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.bands import loss_in_bands
 from seg.model import build_segmenter, unit_norm
+from seg.networks.upsampling import resize, upsample_rows
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors
 

@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg.benchmark import groups
-from seg.benchmark.batches import BatchSetting, batch_table, largest_batches
 from seg.benchmark.cases import BLOB, PAPER_SETTINGS, TEMPERATURE, Case, image_size, make_inputs, part_of
 from seg.benchmark.config import BenchmarkConfig, plan
 from seg.benchmark.goals import goals_of
 from seg.benchmark.heads import training_contestants
 from seg.benchmark.losses import RELEASED, loss_contestants, work_over_all, work_over_neighbours
-from seg.benchmark.released import faiss_obstacle, faiss_search, released_cross_entropy
+from seg.benchmark.rivals import chunked_softmax, dense_softmax, faiss_obstacle, faiss_search, released_cross_entropy
 from seg.benchmark.searches import cdist_search, matmul_search, search_contestants
-from seg.benchmark.softmax import chunked_softmax, dense_softmax
+from seg.benchmark.whole_model import BatchSetting, batch_table, largest_batches
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
 from shared.benchmark.contest import Result
 from shared.benchmark.isolation import Failed
@@ -58,7 +57,7 @@ def test_the_released_way_is_the_published_loss(search: Callable[..., torch.Tens
 
 @pytest.mark.parametrize("softmax", [dense_softmax, chunked_softmax])
 def test_both_softmaxes_are_the_exact_loss(softmax: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seg.benchmark.softmax.pixels_per_chunk", lambda *_: 64)  # several chunks, the last one short
+    monkeypatch.setattr("seg.benchmark.rivals.pixels_per_chunk", lambda *_: 64)  # several chunks, the last one short
     inputs = make_inputs(CASE)
     reference = partial(exact_cross_entropy, temperature=TEMPERATURE, impl="reference")
     found = value_and_gradients(partial(softmax, temperature=TEMPERATURE), *inputs)

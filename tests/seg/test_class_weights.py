@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg.bands import loss_in_bands
-from seg.class_weights import median_frequency, read_class_weights
 from seg.losses import class_cross_entropy, exact_cross_entropy
+from seg.losses.bands import loss_in_bands
+from seg.training.pixel_weights import median_frequency, read_class_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics, count_classes
 from shared.errors import InputError

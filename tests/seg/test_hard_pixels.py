@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg.config import LossConfig
-from seg.hard_pixels import keep_hardest, losses_of_pixels
 from seg.losses import exact_cross_entropy
 from seg.model import build_segmenter
+from seg.training.pixel_weights import keep_hardest, losses_of_pixels
 
 CLASSES = 6
 
@@ -37,7 +37,7 @@ def test_the_share_that_stays(fraction: float, seed: int, ignored: float) -> Non
 @pytest.mark.parametrize("band_rows", [None, 5])
 def test_losses_of_pixels(head: str, distance: Any, band_rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each equals the loss of a label map in which every other pixel is ignored."""
-    monkeypatch.setattr("seg.hard_pixels.pixels_per_chunk", lambda elements, device: 50)
+    monkeypatch.setattr("seg.training.pixel_weights.pixels_per_chunk", lambda elements, device: 50)
     torch.manual_seed(0)
     model = build_segmenter(head=head, backbone="tiny", num_classes=CLASSES, width=16).eval()
     images, labels = torch.randn(2, 3, 16, 32), torch.randint(-1, CLASSES, (2, 16, 32))

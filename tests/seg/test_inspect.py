@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.class_crops import class_crops
-from seg.class_pictures import norm_correlation
-from seg.class_tree import LEAVES, class_tree, draw_tree, leaf_labels, to_newick
+from seg.class_pictures import LEAVES, class_tree, draw_tree, leaf_labels, norm_correlation, to_newick
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.data.statistics import class_statistics
 from shared.embedding_file import ClassEmbeddings

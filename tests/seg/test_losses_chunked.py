@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seg import losses_chunked, losses_streamed
 from seg.chunks import chunks_of, share_chunks
+from seg.losses import chunked as losses_chunked
+from seg.losses import chunked as losses_streamed
 from seg.losses import exact_cross_entropy
-from seg.objective import Objective
+from seg.losses.objective import Objective
 from tests.seg.loss_problems import DISTANCES, cross_entropy, problem, value_and_gradients
 
 CPU = torch.device("cpu")

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seg.bands import loss_in_bands
-from seg.checkpoints import segmenter_from
 from seg.config import LossConfig, ModelConfig, SegConfig, SegTrainConfig
 from seg.losses import class_cross_entropy, exact_cross_entropy
-from seg.memory import GIB, MemoryPrediction, memory_plan, predict_peak
+from seg.losses.bands import loss_in_bands
 from seg.model import EmbeddingSegmenter
-from seg.optimiser import build_optimiser
-from seg.traced_step import NETWORK, OUTPUT, PARTS, WEIGHTS, LiveBytes, trace_step
+from seg.trained import segmenter_from
+from seg.training.memory import GIB, MemoryPrediction, memory_plan, predict_peak
+from seg.training.optimiser import build_optimiser
+from seg.training.traced_step import NETWORK, OUTPUT, PARTS, WEIGHTS, LiveBytes, trace_step
 
 SIZE = (64, 80)
 Invoke = Callable[..., Any]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg.deeplab import DeepLabV3Plus, ImagePooling
 from seg.losses import class_separation, neighbour_cross_entropy
 from seg.model import EmbeddingSegmenter, SoftmaxSegmenter, build_segmenter, nearest_class_map, unit_norm
+from seg.networks.deeplab import DeepLabV3Plus, ImagePooling
 from shared.backbone import build_backbone
 from shared.errors import InputError
 

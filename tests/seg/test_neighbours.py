@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg import neighbours
 from seg.neighbours import best_classes, nearest_classes
+from seg.neighbours import search as neighbours
 from shared.errors import InputError
 
 BACKENDS = ["torch", "faiss", "numba"]
@@ -146,7 +146,7 @@ def test_best_class_does_not_depend_on_the_length_of_the_pixel() -> None:
 def test_a_missing_package_is_told_in_one_line_and_auto_does_without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, classes = vectors(4, 3, 0), vectors(5, 3, 1)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    for module in ("seg.neighbours", "seg.neighbours_numba"):
+    for module in ("seg.neighbours.search", "seg.neighbours.numba"):
         monkeypatch.setattr(f"{module}.numba_obstacle", lambda: "not there")
     with pytest.raises(InputError, match=f"'{package}' cannot be loaded .*; install"):
         nearest_classes(pixels, classes, 2, package)

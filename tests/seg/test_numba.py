@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit, types
 
-from seg import neighbours_numba
-from seg.kernels_numba_lanes import lane_count, load, store
-from seg.kernels_numba_loss import _exp, neighbour_loss_kernel
+from seg.kernels.numba.lanes import lane_count, load, store
+from seg.kernels.numba.neighbour_loss import _exp, neighbour_loss_kernel
 from seg.losses import neighbour_cross_entropy
-from seg.neighbours_numba import TILE_PIXELS, numba_obstacle, require_numba
+from seg.neighbours import numba as neighbours_numba
+from seg.neighbours.numba import TILE_PIXELS, numba_obstacle, require_numba
 from shared import kernels as numba_code
 from shared.errors import InputError
 from shared.kernels import compiled
@@ -141,7 +141,7 @@ def test_more_classes_than_pixels_in_a_tile(monkeypatch: pytest.MonkeyPatch) -> 
     """They get one class gradient per thread instead of two."""
     pixels, classes, labels = problem(300, 40, 7)
     expected = value_and_gradients(pixels, classes, labels, num_neighbours=3, impl="numba")
-    monkeypatch.setattr("seg.losses_numba.TILE_PIXELS", 32)
+    monkeypatch.setattr("seg.losses.numba.TILE_PIXELS", 32)
     for result, same in zip(value_and_gradients(pixels, classes, labels, num_neighbours=3, impl="numba"), expected):
         torch.testing.assert_close(result, same)
 
@@ -192,9 +192,9 @@ def test_without_a_place_to_write_to_it_is_compiled_all_the_same(monkeypatch: py
 
 
 def test_missing_numba_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "seg.kernels_numba_nearest", None)
+    monkeypatch.setitem(sys.modules, "seg.kernels.numba.search", None)
     reason = numba_obstacle.__wrapped__()
-    assert "seg.kernels_numba_nearest" in reason
+    assert "seg.kernels.numba.search" in reason
     monkeypatch.setattr(neighbours_numba, "numba_obstacle", lambda: "No module named 'numba'")
     with pytest.raises(InputError, match=r"'numba' cannot be loaded \(No module named 'numba'\); install the package numba, or choose"):
         neighbour_cross_entropy(torch.eye(4), torch.eye(4), torch.arange(4), num_neighbours=2, impl="numba")

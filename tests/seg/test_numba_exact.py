@@ -7,10 +7,10 @@ import pytest
 import torch
 from numba import njit
 
-from seg.kernels_numba_exact import FEW_CLASSES, STRIP_CLASSES, _exp2, pixels_of_a_block
-from seg.kernels_numba_lanes import lane_count, load, store
+from seg.kernels.numba.exact_loss import FEW_CLASSES, STRIP_CLASSES, _exp2, pixels_of_a_block
+from seg.kernels.numba.lanes import lane_count, load, store
 from seg.losses import exact_cross_entropy
-from seg.neighbours_numba import TILE_PIXELS
+from seg.neighbours.numba import TILE_PIXELS
 from tests.seg.loss_problems import problem, relative_error, value_and_gradients
 
 

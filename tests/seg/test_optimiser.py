@@ -5,7 +5,7 @@ import torch
 
 from seg.losses import class_separation, neighbour_cross_entropy
 from seg.model import EmbeddingSegmenter, build_segmenter
-from seg.optimiser import build_optimiser, set_learning_rates
+from seg.training.optimiser import build_optimiser, set_learning_rates
 
 
 def tiny(head: str = "embedding") -> EmbeddingSegmenter:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from seg.checkpoints import TrainedSegmenter, segmenter_from
 from seg.config import ModelConfig
-from seg.evaluation import Segmenter
-from seg.portable import portable_segmenter
+from seg.export import portable_segmenter
+from seg.inference import Segmenter
+from seg.trained import TrainedSegmenter, segmenter_from
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg.model import build_segmenter
-from seg.smp_network import SmpNetwork
+from seg.networks.smp import SmpNetwork
 from shared.errors import InputError
 
 pytest.importorskip("segmentation_models_pytorch", reason="needs the extra `models`")

@@ -15,13 +15,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg import losses_triton
-from seg.losses_chunked import chunked_loss
-from seg.losses_reference import reference_cross_entropy
-from seg.losses_triton import triton_loss
-from seg.neighbours import search_by_shortlist
-from seg.neighbours_triton import triton_best_classes, triton_obstacle, triton_shortlist
-from seg.objective import LossAndGradients, Objective
+from seg.losses import triton as losses_triton
+from seg.losses.chunked import chunked_loss
+from seg.losses.objective import LossAndGradients, Objective
+from seg.losses.reference import reference_cross_entropy
+from seg.losses.triton import triton_loss
+from seg.neighbours.shortlist import search_by_shortlist
+from seg.neighbours.triton import triton_best_classes, triton_obstacle, triton_shortlist
 from shared.errors import InputError
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from seg.inference import STRIDE, ViewConfig, predict_views, window_corners
 from seg.model import EmbeddingSegmenter, SoftmaxSegmenter, build_segmenter
-from seg.views import STRIDE, ViewConfig, predict_views, window_corners
 from shared.errors import InputError
 
 

@@ -1,0 +1,92 @@
+"""A loss straight from the stride-4 features, in bands of output rows: no full-resolution output exists.
+
+While a band exists, it gives its part of the loss and of the gradient, which is brought back to the features at once.
+
+Shapes: N images, F features (D of pixel embeddings, C of class scores), h×w positions of the features, H×W pixels; r rows of a band.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from seg.chunks import computation_dtype, full_precision_matmul
+from seg.losses.objective import LossAndGradients, one_pass_loss, total_weight
+from seg.networks.upsampling import Band, Pointwise, bands
+from shared.constants import IGNORE_INDEX
+from shared.errors import InputError
+
+Loss = Callable[..., torch.Tensor]
+
+
+def loss_in_bands(
+    loss: Loss,
+    features: torch.Tensor,
+    *class_embeddings: torch.Tensor,
+    label_map: torch.Tensor,
+    rows: int,
+    finish: Pointwise,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`loss(finish(resize(features, (H, W))), *class_embeddings, label_map)`, within rounding, in the memory of a band.
+
+    Beside the features and their gradient there is one band at a time: its outputs, its loss and its gradient, which is brought back to
+    the features at once.
+
+    Args:
+        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not `IGNORE_INDEX`,
+            weighted where there are `class_weights`.
+        features: (N, F, h, w) at stride 4.
+        *class_embeddings: (C, D) for the losses that take them.
+        label_map: (N, H, W) integer.
+        rows: of a band, ≥ 1.
+        finish: what follows the upsampling, pixel by pixel: `finish` of the segmenter.
+        class_weights: (C,) on the device of the labels: those that `loss` has, so that bands add up in the right proportion.
+
+    Returns:
+        scalar, float64 for float64 features and else float32. Zero, with zero gradients, where no pixel is valid.
+
+    Raises:
+        InputError: fewer than 1 row; or of the loss.
+    """
+    if rows < 1:
+        raise InputError(f"a band cannot have {rows} rows; give at least 1")
+    return one_pass_loss(partial(_loss_and_gradients, loss, label_map, class_weights, rows, finish), features, *class_embeddings)
+
+
+def _loss_and_gradients(
+    loss: Loss,
+    label_map: torch.Tensor,
+    class_weights: torch.Tensor | None,
+    rows: int,
+    finish: Pointwise,
+    inputs: tuple[torch.Tensor, ...],
+    wants_gradients: bool,
+) -> LossAndGradients:
+    features, *class_embeddings = inputs
+    dtype = computation_dtype(*inputs)
+    all_bands = list(bands(features, label_map.shape[1], rows))
+    weights = torch.stack([total_weight(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
+    total = features.new_zeros((), dtype=dtype)
+    gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
+    for band, weight in zip(all_bands, weights):
+        if weight > 0:
+            share = weight / sum(weights)
+            leaves = [piece.detach().to(dtype) for piece in (features[:, :, band.source], *class_embeddings)]
+            part = _part_of_band(loss, band, leaves, label_map[:, band.rows], finish, share, wants_gradients)
+            total += part.loss
+            for whole, gradient in zip(gradients, part.gradients):
+                piece = whole[:, :, band.source] if whole is gradients[0] else whole
+                piece += gradient
+    return LossAndGradients(total, gradients)
+
+
+def _part_of_band(
+    loss: Loss, band: Band, inputs: list[torch.Tensor], labels: torch.Tensor, finish: Pointwise, share: float, wants_gradients: bool
+) -> LossAndGradients:
+    """`share` of the band's mean loss, and the gradients by `inputs`. A function of its own, so that a band is gone before the next."""
+    # precision and autocast are set here for the backward pass, whose products would else follow the caller's settings
+    with torch.set_grad_enabled(wants_gradients), full_precision_matmul(labels.device.type):
+        features, *class_embeddings = leaves = [tensor.requires_grad_(wants_gradients) for tensor in inputs]
+        part = share * loss(finish(band.upsample(features, labels.shape[2])), *class_embeddings, labels)
+        return LossAndGradients(part.detach(), torch.autograd.grad(part, leaves) if wants_gradients else ())
