@@ -54,8 +54,6 @@ def main(config: ExportConfig) -> None:
         print(f"wrote {path}")
 
 
-if __name__ == "__main__":
-    run_program(main, ExportConfig, "seg.export", positional={"run": None}, short={"output": "-o"})
 EXAMPLE = (2, 3, 96, 128)
 SMALLEST = 33
 """Fewest pixels of a side: the last features then have more than one position per side."""
@@ -119,3 +117,7 @@ def portable_segmenter(trained: TrainedSegmenter, form: str) -> Portable:
     about = {"class_names": list(spec.class_names), "palette": spec.palette.tolist(), "dataset": spec.name, "step": trained.meta["step"]}
     network = (LabelGraph if form == "labels" else ScoreGraph)(model).eval()
     return Portable(network, inputs, axes, form, tables, about)
+
+
+if __name__ == "__main__":
+    run_program(main, ExportConfig, "seg.export", positional={"run": None}, short={"output": "-o"})

@@ -141,3 +141,9 @@ def _require_ids(ids: np.ndarray, num_classes: int) -> None:
     wrong = ids[(ids < 0) & (ids != IGNORE_INDEX) | (ids >= num_classes)]
     if wrong.size:
         raise InputError(f"label map holds class id {wrong[0]}; ids from 0 to {num_classes - 1} or {IGNORE_INDEX} (ignored) were expected")
+
+
+def read_png(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from shared.errors import InputError
 from shared.files.atomic import atomic_write
-from synth.conventions import LabelConvention, convention_of, onehot_kernel
 from synth.discriminator import MultiscaleDiscriminator
 from synth.encoder import StyleEncoder
 from synth.generator import DOUBLINGS, SpadeGenerator, published_image_size
-from synth.published_files import Source, count_numbers, load_whole, read_state, require_tensor
+from synth.published import LabelConvention, Source, convention_of, count_numbers, load_whole, onehot_kernel, read_state, require_tensor
 from synth.semantics import build_semantics
 
 READS_SEMANTICS = re.compile(r"fc\.weight|.*\.mlp_shared\.0\.weight|discriminator_\d+\.model0\.0\.weight")

@@ -16,10 +16,20 @@ from shared.run.directory import RunDirectory, machine
 from shared.run.monitor import PEAK_MEMORY
 from shared.run.program import run_program
 from shared.run.training import begin_or_continue, choose_device
-from synth.arms import Arm, generate_images, layout_samples
-from synth.class_tables import read_class_table
-from synth.commands import CommandLog
-from synth.comparison_report import (
+from synth.comparison.arms import (
+    PROTOCOL,
+    SEGMENTATION,
+    Arm,
+    arms_of,
+    embedding_trainings,
+    embeddings_run,
+    generate_images,
+    layout_samples,
+    options_of,
+)
+from synth.comparison.commands import CommandLog
+from synth.comparison.config import FREE_TO_COMPARE, CompareConfig, Variant
+from synth.comparison.report import (
     class_scores,
     commands_run,
     layout_pictures,
@@ -30,13 +40,12 @@ from synth.comparison_report import (
     shown_names,
     versions_of,
 )
-from synth.config import FREE_TO_COMPARE, CompareConfig, Protocol, Variant
-from synth.embeddings import EMBEDDINGS_FILE, find_embeddings
+from synth.comparison.scoring import Scorer, diversity_score, feature_network, find_segmenter, pair_distance_for, score_kinds, write_real
+from synth.config import Protocol
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
-from synth.scoring import Scorer, diversity_score, feature_network, find_segmenter, pair_distance_for, score_kinds, write_real
-from synth.semantics import READS_EMBEDDINGS, is_table
-from synth.variants import PROTOCOL, SEGMENTATION, arms_of, embedding_trainings, embeddings_run, options_of
+from synth.semantics.build import READS_EMBEDDINGS, is_table
+from synth.semantics.class_tables import EMBEDDINGS_FILE, find_embeddings, read_class_table
 
 
 def compare(config: CompareConfig) -> None:

@@ -13,13 +13,14 @@ from shared.run.checkpoint import TrainingState
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 from shared.visualise import voc_palette
+from synth.build import style_encoder_from
 from synth.checkpoints import load_official_encoder, load_official_generator, published_options, save_official
 from synth.config import GeneratorConfig, InputConfig
-from synth.conventions import PUBLISHED_MODELS, LabelConvention
 from synth.encoder import StyleEncoder
 from synth.factorise import factorise
 from synth.generator import SpadeGenerator, in_pixels
-from synth.networks import load_generator, style_encoder_from
+from synth.published import PUBLISHED_MODELS, LabelConvention
+from synth.trained import load_generator
 
 
 @dataclass
@@ -144,7 +145,7 @@ def _read_encoder(config: ConvertConfig, generator: SpadeGenerator) -> StyleEnco
 
 
 def _describe(config: ConvertConfig, generator: SpadeGenerator) -> dict[str, Any]:
-    """What travels with the checkpoint; as `synth.networks.describe`, of a model that was trained elsewhere."""
+    """What travels with the checkpoint; as `synth.trained.describe`, of a model that was trained elsewhere."""
     num_classes = generator.semantics.num_classes
     assert config.label_offset is not None
     LabelCodes(num_classes, config.label_offset, config.ignore_value)  # refuses values that contradict each other

@@ -6,10 +6,10 @@ Letters: N label maps, B images (a multiple of N), S width of the semantics.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synth.conventions import LabelConvention
-from synth.layout import Layout, SemanticPyramid
+from synth.networks.spectral import SpectralConv2d, initialise
+from synth.published import LabelConvention
 from synth.semantics import Semantics
-from synth.spectral import SpectralConv2d, initialise
+from synth.semantics.layout import Layout, SemanticPyramid
 
 Features = list[list[Tensor]]
 """Per scale, full size first, the outputs of every layer; the last one is the prediction per patch."""

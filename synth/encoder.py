@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from synth.spectral import SpectralConv2d, initialise
+from synth.networks.spectral import SpectralConv2d, initialise
 
 MULTIPLES = (1, 2, 4, 8, 8, 8)
 """Channels of the layers, in units of `width`; further layers keep the last."""

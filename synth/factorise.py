@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from synth.conventions import onehot_kernel
 from synth.generator import SpadeGenerator
+from synth.networks.spade import Spade
+from synth.published import onehot_kernel
 from synth.semantics import Semantics
-from synth.spade import Spade
 
 
 @dataclass(frozen=True)

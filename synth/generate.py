@@ -6,7 +6,7 @@ from pathlib import Path
 from shared.run.program import run_program
 from shared.run.training import progress
 from shared.visualise import save_png
-from synth.layout_images import LayoutImages, LayoutImagesConfig
+from synth.images.layout_images import LayoutImages, LayoutImagesConfig
 
 
 @dataclass(kw_only=True)

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from synth.conventions import LabelConvention
-from synth.layout import SemanticPyramid
-from synth.noise import NOISE_KINDS, Noise, draw_noise
-from synth.recomputation import recomputed
+from synth.networks.recomputation import recomputed
+from synth.networks.spade import NORMS, SpadeResidualBlock
+from synth.networks.spectral import initialise
+from synth.published import LabelConvention
 from synth.semantics import Semantics
-from synth.spade import NORMS, SpadeResidualBlock
-from synth.spectral import initialise
+from synth.semantics.layout import SemanticPyramid
+from synth.semantics.noise import NOISE_KINDS, Noise, draw_noise
 
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}
 """How often the first feature map is doubled on the way to the image."""

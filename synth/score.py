@@ -13,7 +13,7 @@ from shared.fid.diversity import Diversity, build_pair_distance, diversity
 from shared.fid.folder import image_statistics
 from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
 from shared.run.program import run_program
-from synth.layout_images import LayoutImages, LayoutImagesConfig
+from synth.images.layout_images import LayoutImages, LayoutImagesConfig
 
 log = logging.getLogger(__name__)
 

@@ -19,19 +19,19 @@ from shared.run.program import run_program
 from shared.run.stopping import StopRequest
 from shared.run.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
-from synth.average import STATISTICS_BATCHES, measure_statistics, update_average
-from synth.balance import Balance
-from synth.class_tables import read_class_table
+from synth.build import generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
 from synth.config import FREE_ON_RESUME, SynthConfig
-from synth.embeddings import find_embeddings
-from synth.generation import sample_grid
 from synth.generator import SpadeGenerator
+from synth.images.generation import sample_grid
 from synth.inputs import eval_transform, train_transform
-from synth.networks import describe, generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
-from synth.schedule import learning_rate_factor, ttur_learning_rates
-from synth.semantics import READS_EMBEDDINGS, is_table, semantics_title
-from synth.step import Step
-from synth.vgg import PerceptualLoss, find_vgg_weights
+from synth.semantics import semantics_title
+from synth.semantics.build import READS_EMBEDDINGS, is_table
+from synth.semantics.class_tables import find_embeddings, read_class_table
+from synth.trained import describe
+from synth.training.balance import Balance
+from synth.training.perceptual import PerceptualLoss, find_vgg_weights
+from synth.training.schedule import STATISTICS_BATCHES, learning_rate_factor, measure_statistics, ttur_learning_rates, update_average
+from synth.training.step import Step
 
 SAMPLES = 6
 MEMORY_ADVICE = "Lower train.batch_size or input.size, or set train.recompute to true"

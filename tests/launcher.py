@@ -73,7 +73,14 @@ class Launcher:
 
 
 def _serve() -> None:
-    for module in ("numba", "torch.utils.tensorboard", "seg.training.memory", "seg.training.monitoring", "synth.generation", "synth.step"):
+    for module in (
+        "numba",
+        "torch.utils.tensorboard",
+        "seg.training.memory",
+        "seg.training.monitoring",
+        "synth.images.generation",
+        "synth.training.step",
+    ):
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)

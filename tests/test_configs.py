@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from synth.variants import options_of
+from synth.comparison.arms import options_of
 from tests.shared.made_data import MAKERS
 
 CONFIGS = Path(__file__).parent.parent / "configs"

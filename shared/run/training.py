@@ -192,3 +192,8 @@ def leave_if_asked(stop: StopRequest, run: RunDirectory, state: TrainingState) -
     if stop.accepted:
         run.close()
         raise Stopped(f"step {state.step} is saved; the same command with --run_dir {run.path} continues")
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed that is a function of these whole numbers ≥ 0."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

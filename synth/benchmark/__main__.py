@@ -16,7 +16,7 @@ from shared.errors import InputError
 from shared.run.directory import RunDirectory, environment
 from shared.run.program import run_program
 from shared.run.training import choose_device, progress_by_hand
-from synth.benchmark.cases import Case, save_label_maps
+from synth.benchmark.cases import Case, distinct_shares, save_label_maps, share_table
 from synth.benchmark.config import GIB, BenchmarkConfig, plan
 from synth.benchmark.discriminators import discriminator_parameters
 from synth.benchmark.goals import goals_of
@@ -24,7 +24,6 @@ from synth.benchmark.groups import TITLES, contestants_of, footprint_in_child
 from synth.benchmark.kernels import compiled_kernels
 from synth.benchmark.layers import SEMANTICS
 from synth.benchmark.networks import parameter_counts
-from synth.benchmark.patches import distinct_shares, share_table
 from synth.benchmark.report import Benchmark, Parameters, Section, parameter_table, write_report
 
 CHILD_SECONDS = 300.0

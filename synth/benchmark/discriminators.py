@@ -1,8 +1,13 @@
-"""The contestants of a training step with every kind of discriminator, and the largest batch that each of them can train with."""
+"""The contestants of a training step: every kind of discriminator, and every option that changes time or memory and not the result.
 
-from collections.abc import Mapping, Sequence
+For the former also the largest batch that each of them can train with.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from shared.benchmark.contest import Contestant, Result
 from shared.benchmark.goals import Goal
@@ -10,8 +15,8 @@ from shared.benchmark.report import Table, ratio, times_faster
 from synth.benchmark.cases import Case
 from synth.benchmark.layers import EMBEDDING, GATHERED
 from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of
+from synth.build import Opponent, opponent_from, parameter_count
 from synth.config import DiscriminatorConfig, LossConfig
-from synth.networks import Opponent, opponent_from, parameter_count
 from synth.semantics import Semantics
 
 GRADIENT_BYTES, ADAM_BYTES = 4, 16
@@ -19,7 +24,6 @@ GRADIENT_BYTES, ADAM_BYTES = 4, 16
 STATED_MEMORY = 8 * 2**30
 DEPTH = 4
 FEW, MANY = 19, 10_000
-
 NEIGHBOURS = 8
 DENSE_PAIR, OUR_PAIR = "one-hot, OASIS", "embedding, embedding OASIS near"
 PAIRS = {
@@ -88,3 +92,44 @@ def discriminator_goals(results: Sequence[Result]) -> list[Goal]:
         Goal(f"{title}: time at C {MANY:,} over C {FEW}", times_faster(few, many), 1.15, 1.15, at_most=True),
         Goal(f"{title}: memory at C {MANY:,} over C {FEW}", memory, 1.15, 1.15, at_most=True),
     ]
+
+
+PLAIN = "as by default"
+
+
+def option_contestants(case: Case) -> list[Contestant]:
+    """A step of the embedding generator and discriminator; the names are those of the settings."""
+    plain = partial(_option_step, case)
+    found: dict[str, Callable[[], TrainingStep]] = {
+        PLAIN: plain,
+        "recompute": partial(_changed, plain, _recompute),
+        "channels_last": partial(_changed, plain, _channels_last),
+        "compile": partial(_changed, plain, _compile),
+        "precision bf16": partial(_option_step, case, "bf16"),
+    }
+    return [Contestant(name, prepare) for name, prepare in found.items()]
+
+
+def _option_step(case: Case, precision: Literal["no", "bf16"] = "no") -> TrainingStep:
+    semantics, _ = PAIRS[OUR_PAIR]
+    return TrainingStep(case, semantics, partial(opponent_of, case, OUR_PAIR), precision)
+
+
+def _changed(prepare: Callable[[], TrainingStep], change: Callable[[TrainingStep], None]) -> TrainingStep:
+    training = prepare()
+    change(training)
+    return training
+
+
+def _recompute(training: TrainingStep) -> None:
+    training.generator.recompute = True
+
+
+def _channels_last(training: TrainingStep) -> None:
+    for network in (training.generator, training.discriminator):
+        network.to(memory_format=torch.channels_last)
+
+
+def _compile(training: TrainingStep) -> None:
+    training.discriminator.compile()
+    training()  # the first call compiles

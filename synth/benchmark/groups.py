@@ -15,7 +15,7 @@ GROUPS = {
     "generator": "synth.benchmark.networks:generator_contestants",
     "step": "synth.benchmark.networks:step_contestants",
     "discriminators": "synth.benchmark.discriminators:discriminator_contestants",
-    "options": "synth.benchmark.options:option_contestants",
+    "options": "synth.benchmark.discriminators:option_contestants",
 }
 """Functions from a case to its contestants, by name: a child process imports the one that it needs."""
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 from synth.benchmark.cases import Case, label_maps
-from synth.gathered_convolution import Geometry, convolve_ids, distinct_patches, to_pixels
-from synth.layout import DenseLayout, GatheredLayout, Layout
-from synth.modulation import Maps
+from synth.kernels.rows import Maps
+from synth.networks.spade import Spade
 from synth.semantics import Semantics, build_semantics
-from synth.spade import Spade
+from synth.semantics.layout import DenseLayout, GatheredLayout, Layout
+from synth.semantics.patches import Geometry, convolve_ids, distinct_patches, to_pixels
 
 DENSE, GATHERED, EMBEDDING = "dense one-hot", "gathered one-hot", "embedding"
 SEMANTICS = {DENSE: "onehot_dense", GATHERED: "onehot", EMBEDDING: "random"}

@@ -12,9 +12,9 @@ from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB
 from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
 from shared.files.atomic import write_text
+from synth.benchmark.cases import Share, share_table
 from synth.benchmark.discriminators import ADAM_BYTES, batch_table
 from synth.benchmark.groups import BASELINES, TITLES
-from synth.benchmark.patches import Share, share_table
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 
 from shared.benchmark.compiled import compile_for_sm90
-from synth.bags_triton import DTYPES, OPTIONS, bag_launch
-from synth.kernels_bags_triton import bag_kernel
-from synth.kernels_modulation_triton import apply_kernel, input_gradient_kernel, row_gradients_kernel
-from synth.modulation_triton import map_tile, segment_tile
+from synth.kernels.triton_bags import DTYPES, OPTIONS, bag_kernel, bag_launch
+from synth.kernels.triton_sweeps import apply_kernel, input_gradient_kernel, map_tile, row_gradients_kernel, segment_tile
 
 _TYPES = dict(zip(DTYPES, ("*fp32", "*fp16", "*bf16")))
 _FEATURES = "x y d rows gradient"

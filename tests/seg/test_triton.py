@@ -1,15 +1,7 @@
-"""The Triton kernels against the reference: in Triton's interpreter, which needs no GPU, and on a GPU where there is one.
-
-Triton decides when it is imported whether it interprets. So the first test runs this file again, in a process of its own with
-TRITON_INTERPRET=1. In the usual process the tests of the kernels run on a GPU, or are skipped.
-"""
+"""The Triton kernels against the reference: in Triton's interpreter, which needs no GPU, and on a GPU where there is one."""
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,32 +13,23 @@ from seg.losses.objective import LossAndGradients, Objective
 from seg.losses.reference import reference_cross_entropy
 from seg.losses.triton import triton_loss
 from seg.neighbours.shortlist import search_by_shortlist
-from seg.neighbours.triton import triton_best_classes, triton_obstacle, triton_shortlist
+from seg.neighbours.triton import triton_best_classes, triton_shortlist
 from shared.errors import InputError
+from tests.triton_interpreter import DEVICE, INTERPRETED, of_kernels, on_gpu, outside, run_in_interpreter
 
-ROOT = Path(__file__).parent.parent.parent
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-of_kernels = pytest.mark.skipif(False, reason="") if INTERPRETED else pytest.mark.gpu
-on_gpu = pytest.mark.skipif(INTERPRETED, reason="at sizes that are too large for the interpreter")
+pytest.importorskip("triton")
+
 # Gradients come through products of bfloat16 in two parts; the interpreter cuts the second part where a GPU rounds it.
 SPLIT_ERROR = 6e-5 if INTERPRETED else 3e-5
 
 
-@pytest.mark.skipif(INTERPRETED, reason="is the process that this test starts")
+@outside
 def test_the_kernels_in_the_interpreter() -> None:
-    if triton_obstacle():
-        pytest.skip(f"Triton cannot be loaded: {triton_obstacle()}")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not gpu", f"{__file__}"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
+    run_in_interpreter(__file__)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
+@outside
 def test_cpu_tensors_are_refused() -> None:
-    if triton_obstacle():
-        pytest.skip(f"Triton cannot be loaded: {triton_obstacle()}")
     pixels, classes, labels = torch.zeros(1, 4, 3), torch.eye(4), torch.zeros(1, 3, dtype=torch.int64)
     message = "'triton' needs a CUDA device, and the pixel embeddings are on cpu; choose chunked or numba, or 'auto'"
     for call in (

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from shared.data.loader import Batch
-from synth.average import measure_statistics, update_average
 from synth.generator import SpadeGenerator
 from synth.semantics import build_semantics
+from synth.training.schedule import measure_statistics, update_average
 
 
 def make_generator(seed: int) -> SpadeGenerator:

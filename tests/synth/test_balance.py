@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shared.run.directory import RunDirectory
-from synth.balance import WON_LINES, Balance
+from synth.training.balance import WON_LINES, Balance
 
 START = {"generator/gan": 1.0, "discriminator/fake": 1.0, "discriminator/real": 1.0, "learning_rate/generator": 500.0}
 WON = START | {"discriminator/fake": 0.002, "discriminator/real": 0.001}

@@ -13,13 +13,20 @@ from shared.benchmark.contest import Result
 from shared.benchmark.timing import Timing
 from shared.data.config import DataConfig
 from synth.benchmark import groups
-from synth.benchmark.cases import MAP_SIZE, Case, label_maps, save_label_maps, spread
+from synth.benchmark.cases import MAP_SIZE, Case, distinct_shares, label_maps, save_label_maps, spread
 from synth.benchmark.config import MODULATIONS, BenchmarkConfig, plan
 from synth.benchmark.goals import goals_of
 from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED, GIVEN, ROWS_ONLY
-from synth.benchmark.networks import PUBLISHED, GeneratorPass, TrainingStep, generator_of, main_path_work, parameter_counts
-from synth.benchmark.patches import distinct_shares
-from synth.benchmark.published import PublishedDiscriminator, PublishedOneHot
+from synth.benchmark.networks import (
+    PUBLISHED,
+    GeneratorPass,
+    PublishedDiscriminator,
+    PublishedOneHot,
+    TrainingStep,
+    generator_of,
+    main_path_work,
+    parameter_counts,
+)
 from synth.discriminator import MultiscaleDiscriminator
 from synth.semantics import build_semantics
 

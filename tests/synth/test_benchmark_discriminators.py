@@ -10,12 +10,13 @@ from synth.benchmark.cases import Case, save_label_maps
 from synth.benchmark.discriminators import (
     OUR_PAIR,
     PAIRS,
+    PLAIN,
     batch_table,
     discriminator_contestants,
     discriminator_goals,
     discriminator_parameters,
+    option_contestants,
 )
-from synth.benchmark.options import PLAIN, option_contestants
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from synth.checkpoints import (
     published_options,
     save_official,
 )
-from synth.conventions import PUBLISHED_MODELS, LabelConvention
 from synth.discriminator import MultiscaleDiscriminator
 from synth.encoder import StyleEncoder
 from synth.generator import SpadeGenerator
-from synth.layout import DenseLayout, SemanticPyramid
+from synth.published import PUBLISHED_MODELS, LabelConvention
 from synth.semantics import Semantics, build_semantics
+from synth.semantics.layout import DenseLayout, SemanticPyramid
 
 C = 4
 CONVENTIONS = [LabelConvention(unknown, edges) for unknown in ("last", "first", "none") for edges in (False, True)]

@@ -8,11 +8,11 @@ import torch
 
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
-from synth.class_changes import Mixture, add_table, mix, parse_mixtures, with_classes
-from synth.generation import generate
 from synth.generator import SpadeGenerator
-from synth.networks import TrainedGenerator
+from synth.images.class_changes import Mixture, add_table, mix, parse_mixtures, with_classes
+from synth.images.generation import generate
 from synth.semantics import Semantics
+from synth.trained import TrainedGenerator
 
 NAMES = ("road", "traffic light", "car")
 VECTORS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 2]])

@@ -10,7 +10,7 @@ import torch
 
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from synth.class_tables import read_class_table
+from synth.semantics.class_tables import read_class_table
 
 NAMES = ("road", "traffic light", "car")
 ROWS = np.array([[3.0, 4.0], [0.0, -2.0], [1.0, 0.0]])

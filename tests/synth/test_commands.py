@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.run.stopping import Stopped, interruptible
-from synth.commands import CommandLog
+from synth.comparison.commands import CommandLog
 
 CHILD = """
 import signal, sys, time

@@ -11,11 +11,11 @@ from PIL import Image
 
 from shared.run.directory import RunDirectory
 from synth.checkpoints import load_official_generator, save_official
-from synth.conventions import LabelConvention
 from synth.encoder import StyleEncoder
 from synth.generator import SpadeGenerator
-from synth.networks import load_generator
+from synth.published import LabelConvention
 from synth.semantics import build_semantics
+from synth.trained import load_generator
 
 Invoke = Callable[..., Any]
 FIRST = ["--crop_size", 64, "--aspect_ratio", 2, "--upsampling", "normal", "--unknown", "first", "--instance_edges", "false"]

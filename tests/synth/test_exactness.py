@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from synth.checkpoints import load_official_discriminator, load_official_encoder, load_official_generator, official_state
-from synth.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, split_fake_real
 from synth.semantics import build_semantics
+from synth.training.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, split_fake_real
 
 WIDTH, HIDDEN, CHANNELS, Z = 2, 3, 5, 4  # channels: 4 classes and the unknown one
 

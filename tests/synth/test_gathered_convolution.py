@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from synth import modulation
-from synth.gathered_convolution import Geometry, distinct_patches
 from synth.generator import SpadeGenerator
-from synth.instance_edges import instance_edges
-from synth.layout import DenseLayout, GatheredLayout, SemanticPyramid
-from synth.modulation import Rows
+from synth.kernels import modulation
+from synth.kernels.rows import Rows
 from synth.semantics import build_semantics
+from synth.semantics.edges import instance_edges
+from synth.semantics.layout import DenseLayout, GatheredLayout, SemanticPyramid
+from synth.semantics.patches import Geometry, distinct_patches
 
 
 def dense_and_gathered(label_map: Tensor, num_classes: int, edges: Tensor | None = None) -> tuple[DenseLayout, GatheredLayout]:

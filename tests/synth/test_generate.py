@@ -19,12 +19,13 @@ from shared.data.spec import DatasetSpec, Sample
 from shared.encoder_file import save_encoder
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import RunDirectory
+from synth.build import generator_from, semantics_from, style_encoder_from
 from synth.config import GeneratorConfig, InputConfig, SynthConfig
-from synth.generation import generate, style_of
+from synth.images.generation import generate, style_of
+from synth.images.styles import drawn_style
 from synth.inputs import eval_transform
-from synth.instance_edges import instance_edges
-from synth.networks import describe, generator_from, load_generator, semantics_from, style_encoder_from
-from synth.style import drawn_style
+from synth.semantics.edges import instance_edges
+from synth.trained import describe, load_generator
 
 Invoke = Callable[..., Any]
 SPEC = DatasetSpec("town", ("road", "sky", "car", "tree"), np.eye(4, 3, dtype=np.uint8) * 255)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from synth import kernel_columns
-from synth.kernel_columns import columns_of
+from synth.kernels import columns as kernel_columns
+from synth.kernels.columns import columns_of
 
 
 @pytest.mark.parametrize("mapped", [True, False], ids=["fresh pages", "ordinary memory"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from synth.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, kl_divergence, split_fake_real
-from synth.schedule import learning_rate_factor, ttur_learning_rates
+from synth.training.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, kl_divergence, split_fake_real
+from synth.training.schedule import learning_rate_factor, ttur_learning_rates
 
 
 def predictions(*values: float) -> list[list[torch.Tensor]]:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synth import modulation
-from synth.gathered_convolution import Bags, one_each
-from synth.modulation import Maps, Rows, modulate
-from synth.modulation_torch import TorchSweeps
+from synth.kernels import modulation
+from synth.kernels.bags import Bags, one_each
+from synth.kernels.modulation import modulate
+from synth.kernels.rows import Maps, Rows
+from synth.kernels.sweeps import TorchSweeps
 
 SWEEPS = ["compiled", "torch"]
 

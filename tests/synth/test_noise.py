@@ -7,12 +7,12 @@ from torch import nn
 
 from shared.errors import InputError
 from synth.checkpoints import official_state
-from synth.generation import generate
 from synth.generator import SpadeGenerator
-from synth.layout import DenseLayout, Layout, SemanticPyramid
-from synth.modulation import Maps, Rows
-from synth.noise import NOISE_KINDS, Noise, draw_noise, resample
+from synth.images.generation import generate
+from synth.kernels.rows import Maps, Rows
 from synth.semantics import Semantics, build_semantics
+from synth.semantics.layout import DenseLayout, Layout, SemanticPyramid
+from synth.semantics.noise import NOISE_KINDS, Noise, draw_noise, resample
 
 LABELS = torch.randint(-1, 4, (3, 4, 8), generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 1).repeat_interleave(4, 2)
 

@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from shared.backbone import build_backbone
 from shared.encoder_file import save_encoder
 from shared.errors import InputError
-from synth import class_scores
-from synth.adversaries import SegmentationAdversary
-from synth.class_scores import Verdict
 from synth.config import DiscriminatorConfig, LossConfig
-from synth.discriminator_oasis import SegmentationDiscriminator
-from synth.losses_oasis import class_balance, count_pixels, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
+from synth.oasis import losses as class_scores
+from synth.oasis.discriminator import SegmentationDiscriminator
+from synth.oasis.losses import Verdict, class_balance, count_pixels, label_mix, label_mix_loss, loss_on_fake, loss_on_real, near_classes
 from synth.semantics import Semantics
-from synth.step import frozen
+from synth.training.adversaries import SegmentationAdversary
+from synth.training.step import frozen
 
 LABELS = torch.tensor([[[0, 0, 0], [0, 2, -1]], [[0, 2, -1], [-1, -1, -1]]])  # 12 pixels: five 0, two 2, five ignored; class 1 is absent
 

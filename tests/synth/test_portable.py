@@ -11,12 +11,13 @@ import torch
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.files.graph_file import write_onnx, write_program
+from synth.build import generator_from
 from synth.config import GeneratorConfig
+from synth.export import portable_generator
 from synth.generator import SpadeGenerator
-from synth.networks import TrainedGenerator, generator_from
-from synth.noise import Noise
-from synth.portable import portable_generator
 from synth.semantics import build_semantics
+from synth.semantics.noise import Noise
+from synth.trained import TrainedGenerator
 
 CLASSES = 5
 

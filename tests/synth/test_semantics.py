@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.errors import InputError
-from synth.instance_edges import instance_edges
-from synth.layout import DenseLayout
-from synth.semantics import SEMANTICS, build_semantics, random_unit_vectors
+from synth.semantics import SEMANTICS, build_semantics
+from synth.semantics.build import random_unit_vectors
+from synth.semantics.edges import instance_edges
+from synth.semantics.layout import DenseLayout
 
 C, D = 5, 6
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from synth.discriminator import MultiscaleDiscriminator
 from synth.generator import SpadeGenerator, published_image_size
-from synth.instance_edges import instance_edges
-from synth.layout import DenseLayout, SemanticPyramid
-from synth.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, split_fake_real
 from synth.semantics import build_semantics
+from synth.semantics.edges import instance_edges
+from synth.semantics.layout import DenseLayout, SemanticPyramid
+from synth.training.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, split_fake_real
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"reference outputs are not at {PARITY}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from synth.spectral import SpectralConv2d, initialise
+from synth.networks.spectral import SpectralConv2d, initialise
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from synth.style import drawn_style, interpolated_styles, layout_number
+from synth.images.styles import drawn_style, interpolated_styles, layout_number
 
 
 def test_draws_depend_on_their_numbers_alone() -> None:

@@ -12,10 +12,10 @@ from PIL import Image
 from shared.data.loader import Batch
 from shared.data.scenes.classes import SceneClasses
 from shared.files.tensor_file import read_tensors
+from synth.build import generator_from, opponent_from
 from synth.config import DiscriminatorConfig, GeneratorConfig, SynthConfig
-from synth.networks import generator_from, opponent_from
 from synth.semantics import build_semantics
-from synth.step import Step
+from synth.training.step import Step
 
 Invoke = Callable[..., Any]
 SMALL = ["--data.num_workers", 0, "--data.scenes.num_classes", 30, "--data.scenes.height", 32, "--data.scenes.width", 64]

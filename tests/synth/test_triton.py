@@ -1,13 +1,4 @@
-"""The Triton kernels of synthesis against plain torch: in Triton's interpreter, which needs no GPU, and on a GPU where there is one.
-
-Triton decides when it is imported whether it interprets. So the first test runs this file again, in a process of its own with
-TRITON_INTERPRET=1. In the usual process the tests of the kernels run on a GPU, or are skipped.
-"""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The Triton kernels of synthesis against plain torch: in Triton's interpreter, which needs no GPU, and on a GPU where there is one."""
 
 import pytest
 import torch
@@ -15,39 +6,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.kernels import kernel_obstacle
-from synth import gathered_convolution, modulation, triton_check
-from synth.bags_triton import MODULE, triton_bag_sums
-from synth.gathered_convolution import Bags, sum_rows
-from synth.layout import GatheredLayout
-from synth.modulation import Rows, modulate
-from synth.modulation_torch import TorchSweeps
-from synth.modulation_triton import TritonSweeps
+from synth.kernels import modulation, rows, triton_bags
+from synth.kernels.bags import Bags, torch_bag_sums
+from synth.kernels.modulation import modulate
+from synth.kernels.rows import Rows, sum_rows
+from synth.kernels.sweeps import TorchSweeps
+from synth.kernels.triton_bags import triton_bag_sums
+from synth.kernels.triton_sweeps import TritonSweeps, modulation_agrees
+from synth.networks.spade import NORMS, Spade
 from synth.semantics import build_semantics
-from synth.spade import NORMS, Spade
+from synth.semantics.layout import GatheredLayout
+from tests.triton_interpreter import DEVICE, of_kernels, on_gpu, outside, run_in_interpreter
 
-ROOT = Path(__file__).parent.parent.parent
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-of_kernels = pytest.mark.skipif(False, reason="") if INTERPRETED else pytest.mark.gpu
-on_gpu = pytest.mark.skipif(INTERPRETED, reason="at sizes that are too large for the interpreter")
+pytest.importorskip("triton")
+
 ROUNDING = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}  # of a result, relative to the largest
 
 
-@pytest.mark.skipif(INTERPRETED, reason="is the process that this test starts")
+@outside
 def test_the_kernels_in_the_interpreter() -> None:
-    if kernel_obstacle(MODULE):
-        pytest.skip(f"Triton cannot be loaded: {kernel_obstacle(MODULE)}")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not gpu", f"{__file__}"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
+    run_in_interpreter(__file__)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
+@outside
 def test_cpu_tensors_are_refused() -> None:
-    if kernel_obstacle(MODULE):
-        pytest.skip(f"Triton cannot be loaded: {kernel_obstacle(MODULE)}")
     x, numbers = torch.zeros(3, 4), torch.arange(3)
     with pytest.raises(InputError, match="'triton' needs a CUDA device, and the rows are on cpu; choose torch, or 'auto'"):
         triton_bag_sums(x, numbers, numbers, None)
@@ -141,7 +123,7 @@ def test_unused_rows_may_hold_anything() -> None:
 @pytest.fixture
 def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """All sums over bags and all sweeps that the kernels can take."""
-    monkeypatch.setattr(triton_check, "bags_by_triton", lambda rows: rows.dtype in ROUNDING)
+    monkeypatch.setattr(rows, "bag_sums_for", lambda some: triton_bag_sums if some.dtype in ROUNDING else torch_bag_sums)
     monkeypatch.setattr(modulation, "sweeps_for", lambda x, rows: TritonSweeps() if x.dtype in ROUNDING else TorchSweeps())
 
 
@@ -278,7 +260,7 @@ def spade_and_pyramid(size: tuple[int, int]) -> tuple[Spade, object]:
 @of_kernels
 def test_a_layer_with_its_semantics(by_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything by the kernels, in float32 and under autocast, against the layer on maps in float64."""
-    monkeypatch.setattr("synth.layout.MOSTLY_DISTINCT", 1.0)
+    monkeypatch.setattr("synth.semantics.layout.MOSTLY_DISTINCT", 1.0)
     spade, pyramid = spade_and_pyramid((8, 9))
     assert isinstance(pyramid.at(8, 9), GatheredLayout)
     x = noise(2, 6, 8, 9)
@@ -314,7 +296,7 @@ def test_a_compiled_layer(by_kernels: None) -> None:
 @of_kernels
 def test_the_check_passes() -> None:
     device = torch.device(DEVICE)
-    assert triton_check.bags_agree.__wrapped__(device) and triton_check.modulation_agrees.__wrapped__(device)
+    assert triton_bags.bags_agree.__wrapped__(device) and modulation_agrees.__wrapped__(device)
 
 
 @of_kernels
@@ -323,12 +305,12 @@ def test_kernels_that_fail_are_not_taken(fault: str, monkeypatch: pytest.MonkeyP
     def broken(*arguments: object) -> Tensor:
         if fault == "raises":
             raise RuntimeError("no such instruction")
-        return 1.01 * gathered_convolution.torch_bag_sums(*arguments)
+        return 1.01 * torch_bag_sums(*arguments)
 
-    monkeypatch.setattr(triton_check, "triton_bag_sums", broken)
+    monkeypatch.setattr(triton_bags, "triton_bag_sums", broken)
     expected = "off by 1.0e-02" if fault == "wrong" else r"do not run on .*no such instruction"
     with pytest.warns(UserWarning, match=f"{expected}.*plain torch computes sums over bags"):
-        assert not triton_check.bags_agree.__wrapped__(torch.device(DEVICE))
+        assert not triton_bags.bags_agree.__wrapped__(torch.device(DEVICE))
 
 
 # ---------------------------------------------------------------- on a GPU, at sizes of use

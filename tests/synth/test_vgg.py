@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.models.vgg import cfgs, make_layers
 
 from shared.errors import InputError
-from synth import vgg
+from synth.training import perceptual as vgg
 
 
 @pytest.fixture(scope="module")

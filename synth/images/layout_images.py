@@ -1,0 +1,185 @@
+"""Images from label maps alone, one after the other: what `synth.generate` writes and `synth.score` measures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from shared.data.pairs import expand_paths
+from shared.data.pictures import LABEL_SUFFIXES
+from shared.data.transforms import SIZED_MODES, SynthMode
+from shared.errors import InputError
+from shared.run.directory import RunDirectory
+from shared.run.training import choose_device, seed_of
+from synth.images.class_changes import add_table, mix, parse_mixtures
+from synth.images.generation import generate
+from synth.images.layout_files import find_instances, image_size, input_config, label_codes, prepare_layout
+from synth.images.styles import drawn_style, image_style, interpolated_styles, layout_number
+from synth.inputs import layout_transform
+from synth.semantics.edges import instance_edges
+from synth.semantics.layout import SemanticPyramid
+from synth.semantics.noise import Noise, draw_noise, resample
+from synth.trained import TrainedGenerator, load_generator
+
+
+@dataclass(kw_only=True)
+class LayoutImagesConfig:
+    """Which images of which label maps a generator makes."""
+
+    run: str
+    """Run directory of synth.train."""
+    label_maps: list[str]
+    """Label PNGs with the numbers of the training data's label files, or folders of them."""
+    instances: str | None = None
+    """Folder of instance maps with the names of the label maps, for generators with instance edges."""
+    label_offset: int | None = None
+    """Value of the first class in the label files. Null: that of the training data."""
+    ignore_value: int | None = None
+    """Value of ignored pixels in the label files. Null: that of the training data."""
+    mode: SynthMode | None = None
+    """How a layout comes to its size, as input.mode of synth.train; none: it keeps its own, rounded to the nearest that the generator
+    can make. Null: the training's."""
+    size: tuple[int, int] | None = None
+    """(height, width) in pixels of the images, or of what the mode makes of it; free for generators without style. Null: the training's."""
+    style: int | str | None = None
+    """The style of all images (generators with style): an image file that has it, or a whole number, the seed of a style drawn from the
+    prior. Null: every image has a style of its own, drawn from the prior by seed, layout and sample."""
+    style_to: int | str | None = None
+    """Another style: every label map gives images on the way from style to this one."""
+    steps: int | None = None
+    """Images per label map from style to style_to, both included."""
+    samples: int = 1
+    """Images per label map, each with style or noise of its own draw (generators with style or noise)."""
+    resample: str | None = None
+    """Classes, with commas between them, whose noise differs between the samples, while all else keeps the first sample's (generators with
+    noise)."""
+    seed: int = 0
+    """Seed of the drawn styles and noise."""
+    table: str | None = None
+    """Class table with names (.safetensors, .npz, .csv), for generators on class vectors: classes that the generator has get its vectors,
+    others are new classes, whose ids follow on the last one's."""
+    mix: str | None = None
+    """Class arithmetic, for generators on class vectors: "car=0.5*car+0.5*bus" changes what cars look like; a name that is no class yet is
+    a new one, whose id follows on the last one's. Several with ; between them."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 1), ("seed", 0), ("style", 0), ("style_to", 0), ("steps", 2), ("label_offset", 0)):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
+        if self.style is not None and self.samples > 1:
+            raise InputError(f"style gives one image per label map, but samples is {self.samples}; leave one of the two out")
+        if self.style_to is not None and (self.style is None or self.steps is None):
+            raise InputError("style_to is the end of a way; give --style, where it begins, and --steps, the number of images on it")
+        if self.steps is not None and self.style_to is None:
+            raise InputError(f"steps is {self.steps}, but there is no way to go; give --style and --style_to, or leave it out")
+        if self.mode == "none" and self.size is not None:
+            raise InputError("mode none keeps the layouts' own sizes, so size has no use; leave one of the two out")
+
+
+class LayoutImages:
+    """The images that the settings ask for: (name, (height, width, 3) uint8 RGB), each made when its turn comes.
+
+    Raises:
+        InputError: something that was given does not fit, before any image is made.
+    """
+
+    def __init__(self, config: LayoutImagesConfig) -> None:
+        self.device = choose_device(config.device)
+        trained = load_generator(RunDirectory.open(config.run), self.device)
+        if config.table is not None:
+            trained = add_table(trained, config.table)
+        if config.mix is not None:
+            trained = mix(trained, parse_mixtures(config.mix))
+        self.generator = trained.generator
+        self.files = expand_paths(config.label_maps, LABEL_SUFFIXES)
+        self.instances = find_instances(trained, self.files, config.instances)
+        self.codes = label_codes(trained.meta, config.label_offset, config.ignore_value)
+        self.preparation = input_config(trained, config.mode, config.size)
+        self.styles_of, self.noise_of = choose_styles(trained, config), choose_noise(trained, config)
+        self.per_layout, self.one_noise = config.steps or config.samples, config.steps is not None
+
+    def __len__(self) -> int:
+        return len(self.files) * self.per_layout
+
+    @property
+    def sizes(self) -> str:
+        """Such as "(64, 128) pixels"."""
+        mode, size = self.preparation.mode, self.preparation.size
+        return f"{tuple(size)} pixels" if mode in SIZED_MODES else f"the sizes of mode {mode}"
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        transform = layout_transform(self.preparation, multiple=self.generator.size_multiple)
+        for name, file in sorted(self.files.items(), key=lambda item: Path(item[0])):  # the order in which the files would be read again
+            label_map = self.codes.read(file)
+            layout = prepare_layout(label_map, self.instances.get(name), transform)
+            size = image_size(self.generator, layout, file)
+            labels = layout.label_map[None].to(self.device)
+            edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(self.device), labels)
+            pyramid = self.generator.semantics.pyramid(labels, edges)  # shared by all images of the layout
+            for index, style in enumerate(self.styles_of(label_map)):
+                suffix = "" if self.per_layout == 1 else f"_{index:0{len(str(self.per_layout - 1))}}"
+                z = None if style is None else style.to(self.device)
+                noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
+                yield f"{name}{suffix}", generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
+
+
+def choose_styles(trained: TrainedGenerator, config: LayoutImagesConfig) -> Callable[[torch.Tensor], Sequence[torch.Tensor | None]]:
+    """The styles, (1, style_dim) each, of the images of a label map, as a function of it; None each for generators without style.
+
+    Raises:
+        InputError: styles are asked for, and the generator has none.
+    """
+    dim = trained.generator.z_dim
+    if dim is None:
+        if config.style is not None or (config.samples > 1 and not trained.generator.noise_channels):
+            asked = f"samples is {config.samples}" if config.style is None else f"style {config.style} was given"
+            raise InputError(f"{asked}, but this generator gives one image per label map; train with --generator.style_dim 256")
+        return lambda label_map: [None] * config.samples
+    if config.style is None:
+        return lambda label_map: [drawn_style(dim, config.seed, layout_number(label_map), sample) for sample in range(config.samples)]
+    styles = fixed_style(trained, config.style)
+    if config.style_to is not None and config.steps is not None:
+        styles = interpolated_styles(styles, fixed_style(trained, config.style_to), config.steps)
+    return lambda label_map: styles.split(1)
+
+
+def choose_noise(trained: TrainedGenerator, config: LayoutImagesConfig) -> Callable[[torch.Tensor, SemanticPyramid, int], Noise | None]:
+    """The noise of a sample of a label map, as a function of the map, its pyramid and the sample's number; None for generators without.
+
+    Raises:
+        InputError: some is to be resampled, and the generator has none, or there is no such class.
+    """
+    generator, names = trained.generator, trained.spec.class_names
+    chosen = [name.strip() for name in (config.resample or "").split(",") if name.strip()]
+    if chosen and not generator.noise_channels:
+        raise InputError(f"resample is {config.resample}, but this generator has no noise; train with --generator.noise_channels 64")
+    for name in chosen:
+        if name not in names:
+            raise InputError(f"resample names {name}, which is no class of {trained.spec.name}")
+    classes = [names.index(name) for name in chosen]
+
+    def draw(label_map: torch.Tensor, pyramid: SemanticPyramid, sample: int) -> Noise | None:
+        if not generator.noise_channels:
+            return None
+        assert pyramid.classes is not None
+        first, own = (
+            draw_noise(generator.noise, generator.noise_channels, pyramid.classes, seed_of(config.seed, layout_number(label_map), number))
+            for number in (0, sample)
+        )
+        return resample(first, own, pyramid.classes, classes) if classes else own
+
+    return draw
+
+
+def fixed_style(trained: TrainedGenerator, style: int | str) -> torch.Tensor:
+    """(1, style_dim): drawn by a seed, or that of an image file, brought to size as in training."""
+    assert trained.style_encoder is not None and trained.generator.z_dim is not None
+    if isinstance(style, int):
+        return drawn_style(trained.generator.z_dim, style)
+    return image_style(trained.style_encoder, Path(style), layout_transform(input_config(trained)))
