@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from synth.comparison.arms import options_of
-from tests.shared.made_data import MAKERS
+from tests.shared.data.made_data import MAKERS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SYNTH = sorted((CONFIGS / "synth").rglob("*.yaml"))

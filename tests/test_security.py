@@ -19,7 +19,7 @@ from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.fid.sides import warn_of_sizes
 from shared.report import EmbeddingMap, write_report
-from tests.shared.test_report import PALETTE, comparison
+from tests.shared.report.test_pages import PALETTE, comparison
 from tests.test_bad_input import SMALL, require_one_line, save_image, save_labels
 
 ROOT = Path(__file__).parent.parent

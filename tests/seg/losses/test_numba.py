@@ -21,7 +21,7 @@ from seg.neighbours.numba import TILE_PIXELS, numba_obstacle, require_numba
 from shared import kernels as numba_code
 from shared.errors import InputError
 from shared.kernels import compiled
-from tests.seg.loss_problems import DISTANCES, problem, relative_error, value_and_gradients
+from tests.seg.losses.loss_problems import DISTANCES, problem, relative_error, value_and_gradients
 
 
 @pytest.fixture

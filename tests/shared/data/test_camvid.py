@@ -10,7 +10,7 @@ from shared.data.camvid import CAMVID, CamVid
 from shared.data.statistics import class_statistics
 from shared.errors import InputError
 
-REAL = Path(__file__).parents[3] / "shared/data/camvid"
+REAL = Path(__file__).parents[4] / "shared/data/camvid"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="CamVid is not there; put it at ../shared/data/camvid beside the repository")
 
 

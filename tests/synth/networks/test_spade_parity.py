@@ -16,7 +16,7 @@ from synth.semantics.edges import instance_edges
 from synth.semantics.layout import DenseLayout, SemanticPyramid
 from synth.training.losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, split_fake_real
 
-PARITY = Path(__file__).parents[3] / "shared" / "parity"
+PARITY = Path(__file__).parents[4] / "shared" / "parity"
 pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"reference outputs are not at {PARITY}")
 
 OUTPUT, GRADIENT, BUFFER = 2e-5, 1e-5, 1e-5

@@ -15,8 +15,8 @@ from shared.data.cocolvis_build import build_coco_lvis, published_stuff_values
 from shared.data.pictures import read_numbers
 from shared.data.statistics import ClassStatistics, class_statistics
 from shared.errors import InputError
-from tests.shared.made_data import save_image
-from tests.shared.made_lvis import write_lvis, write_stuff
+from tests.shared.data.made_data import save_image
+from tests.shared.data.made_lvis import write_lvis, write_stuff
 
 SIZE = (6, 8)
 LEFT, RIGHT, ALL = (0, 0, 4, 6), (4, 0, 8, 6), (0, 0, 8, 6)

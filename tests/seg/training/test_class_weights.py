@@ -17,7 +17,7 @@ from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics, count_classes
 from shared.errors import InputError
 from shared.visualise import voc_palette
-from tests.seg.loss_problems import DISTANCES, IMPLS, problem, value_and_gradients
+from tests.seg.losses.loss_problems import DISTANCES, IMPLS, problem, value_and_gradients
 
 SPEC = DatasetSpec("made", ("road", "sky", "tram"), voc_palette(4)[1:])
 

@@ -11,7 +11,7 @@ from seg.kernels.numba.exact_loss import FEW_CLASSES, STRIP_CLASSES, _exp2, pixe
 from seg.kernels.numba.lanes import lane_count, load, store
 from seg.losses import exact_cross_entropy
 from seg.neighbours.numba import TILE_PIXELS
-from tests.seg.loss_problems import problem, relative_error, value_and_gradients
+from tests.seg.losses.loss_problems import problem, relative_error, value_and_gradients
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

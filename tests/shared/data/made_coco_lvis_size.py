@@ -1,4 +1,4 @@
-"""`python -m tests.shared.made_coco_lvis_size FOLDER IMAGES`: sources of build-coco-lvis as large as the real ones, to time it with.
+"""`python -m tests.shared.data.made_coco_lvis_size FOLDER IMAGES`: sources of build-coco-lvis as large as the real ones, to time it with.
 
 480x640 pixels, twelve instances an image with polygons of 20 to 60 corners (LVIS v1: 1.27 million in 100 170 images),
 and nine stuff regions.

@@ -20,9 +20,9 @@ from shared.data.pairs import label_codes_of
 from shared.data.pictures import LabelCodes
 from shared.data.voc import VOC
 from shared.errors import InputError
-from tests.shared.made_data import HEIGHT, MAKERS, WIDTH, every_value, save_values
+from tests.shared.data.made_data import HEIGHT, MAKERS, WIDTH, every_value, save_values
 
-REAL_STUFF = Path(__file__).parents[3] / "shared/data/coco_stuff_sample"
+REAL_STUFF = Path(__file__).parents[4] / "shared/data/coco_stuff_sample"
 
 
 def made(root: Path, name: str, split: Any = "train", **settings: Any) -> SegmentationDataset:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.shared.report_browser import browser, missing_browser, problems, resize, write
+from tests.shared.report.browser import browser, missing_browser, problems, resize, write
 
 REASON = missing_browser()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.seg.loss_problems import DISTANCES, FAST_IMPLS, IMPLS, cross_entropy, problem, relative_error, value_and_gradients
+from tests.seg.losses.loss_problems import DISTANCES, FAST_IMPLS, IMPLS, cross_entropy, problem, relative_error, value_and_gradients
 
 
 @pytest.mark.parametrize("impl", FAST_IMPLS)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
-from tests.seg.loss_problems import DISTANCES, FAST_IMPLS, IMPLS, cross_entropy, problem, relative_error, value_and_gradients
+from tests.seg.losses.loss_problems import DISTANCES, FAST_IMPLS, IMPLS, cross_entropy, problem, relative_error, value_and_gradients
 
 # ---------------------------------------------------------------- closed forms
 

@@ -19,7 +19,7 @@ from seg.losses import chunked as losses_chunked
 from seg.losses import chunked as losses_streamed
 from seg.losses import exact_cross_entropy
 from seg.losses.objective import Objective
-from tests.seg.loss_problems import DISTANCES, cross_entropy, problem, value_and_gradients
+from tests.seg.losses.loss_problems import DISTANCES, cross_entropy, problem, value_and_gradients
 
 CPU = torch.device("cpu")
 
