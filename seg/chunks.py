@@ -18,6 +18,9 @@ WORTH_A_THREAD = 1024  # pixels
 Result = TypeVar("Result")
 
 
+_TILE_ELEMENTS = {"cpu": 2**19.5, "cuda": 2.0**25}  # a tile of scores that stays in a CPU's cache; one that fills a GPU
+
+
 class Chunk(NamedTuple):
     """Pixels start to stop of an image."""
 
@@ -132,9 +135,6 @@ def _write_columns(matrix: torch.Tensor, columns: torch.Tensor, values: torch.Te
         matrix.copy_(values)
     else:
         matrix.zero_().scatter_(1, columns.expand(len(matrix), -1), values)
-
-
-_TILE_ELEMENTS = {"cpu": 2**19.5, "cuda": 2.0**25}  # a tile of scores that stays in a CPU's cache; one that fills a GPU
 
 
 def computation_dtype(*tensors: torch.Tensor) -> torch.dtype:

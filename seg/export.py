@@ -9,14 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from seg.inference import Segmenter
-from seg.model import EmbeddingSegmenter, unit_norm
+from seg.model import EmbeddingSegmenter, Segmenter, unit_norm
 from seg.networks.upsampling import resize
 from seg.trained import TrainedSegmenter, export, load_segmenter
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
+from shared.backbone import ImageNetNormalise
 from shared.files.graph_file import Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
+
+EXAMPLE = (2, 3, 96, 128)
+SMALLEST = 33
+"""Fewest pixels of a side: the last features then have more than one position per side."""
 
 
 @dataclass
@@ -54,11 +57,6 @@ def main(config: ExportConfig) -> None:
         print(f"wrote {path}")
 
 
-EXAMPLE = (2, 3, 96, 128)
-SMALLEST = 33
-"""Fewest pixels of a side: the last features then have more than one position per side."""
-
-
 class ScoreGraph(nn.Module):
     """Images → a score per class and pixel; the largest names the class. The class embeddings are the kernel of a 1×1 convolution.
 
@@ -66,14 +64,10 @@ class ScoreGraph(nn.Module):
     interpolated in place of vectors. So this is an ordinary network of C output channels.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        self.normalise = ImageNetNormalise()
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] → (N, C, H, W)."""
@@ -84,7 +78,7 @@ class ScoreGraph(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] → (N, D or C, ⌈H/4⌉, ⌈W/4⌉)."""
-        features: Tensor = self.model((images - self.mean) / self.std, upsample=False)
+        features: Tensor = self.model(self.normalise(images), upsample=False)
         return features
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
+from seg.model import Segmenter
 from seg.networks.upsampling import predict_in_bands, resize
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
@@ -60,7 +60,7 @@ class ViewConfig:
 
 
 @torch.no_grad()
-def predict_views(model: EmbeddingSegmenter | SoftmaxSegmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
+def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
     """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
     if config.single:
         return model.predict(images)
@@ -84,7 +84,7 @@ def _scaled(images: torch.Tensor, scale: float) -> torch.Tensor:
     return images if size == images.shape[2:] else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def _vote(model: EmbeddingSegmenter | SoftmaxSegmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
+def _vote(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
     """(N, F, h, w) votes on one view, windows averaged."""
     height, width = images.shape[2:]
     if config.window is None or (config.window[0] >= height and config.window[1] >= width):
@@ -115,9 +115,6 @@ def _starts(side: int, length: int, overlap: float) -> list[int]:
     step = max(int(length * (1 - overlap)) // STRIDE, 1)
     steps = -(-room // step)
     return [STRIDE * (room * i // steps) for i in range(steps + 1)] if steps else [0]
-
-
-Segmenter = EmbeddingSegmenter | SoftmaxSegmenter
 
 
 @torch.inference_mode()

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from seg.class_crops import class_colours, class_crops
 from seg.class_pictures import class_tree, draw_map, draw_norms, draw_tree, norm_correlation, to_newick
 from seg.inputs import STATISTICS_FILE
@@ -114,6 +112,8 @@ def main(config: InspectConfig) -> None:
     else:
         draw_norms(embeddings, statistics.pixels, output / "norms.svg")
         print(f"rank correlation of frequency and norm before normalisation: {norm_correlation(embeddings, statistics.pixels):.3f}")
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(output) as writer:
         writer.add_embedding(
             embeddings.vectors, list(names), class_colours(palette) if pictures is None else pictures, tag="class embeddings"

@@ -18,8 +18,56 @@ from shared.errors import InputError
 Network = DeepLabV3Plus | SmpNetwork
 
 
-class EmbeddingSegmenter(nn.Module):
+class Segmenter(nn.Module):
+    """A network at stride 4, and what becomes of its features: outputs of full resolution, votes, classes. The two heads differ in that.
+
+    Args:
+        network: with F output channels.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def class_vectors(self) -> tuple[torch.Tensor, ...]:
+        """The class embeddings (C, D), with gradient, as the one further argument of the loss; none for a head without them."""
+        return ()
+
+    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
+        """ImageNet-normalised images (N, 3, H, W), any H and W → outputs (N, F, H, W).
+
+        Without `upsample`, the stride-4 features (N, F, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.networks.upsampling` take.
+        """
+        features = self.network(images)
+        return self.upsample(features, images.shape[2:]) if upsample else features
+
+    def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
+        """Stride-4 features → outputs of that (height, width)."""
+        return self.finish(resize(features, size))
+
+    def finish(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What follows the upsampling, pixel by pixel."""
+        return outputs
+
+    def classify(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs (N, F, H, W) → class ids (N, H, W) int64, ties to the lowest."""
+        raise NotImplementedError
+
+    def votes(self, features: torch.Tensor) -> torch.Tensor:
+        """Stride-4 features (N, F, h, w) → what several views of an image average, of the same shape."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
+        return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
+
+
+class EmbeddingSegmenter(Segmenter):
     """A network whose output is a unit vector per pixel, beside a learned unit vector per class (ESSNet, section 3).
+
+    Outputs have unit norm after upsampling; at most 1 where they were normalised before.
 
     Args:
         network: with D output channels.
@@ -30,11 +78,10 @@ class EmbeddingSegmenter(nn.Module):
     """
 
     def __init__(self, network: Network, num_classes: int, embedding_dim: int, *, normalise: str = "after_upsampling") -> None:
-        super().__init__()
+        super().__init__(network)
         if normalise not in ("after_upsampling", "before_upsampling"):
             raise InputError(f"unknown normalisation order {normalise!r}; choose after_upsampling or before_upsampling")
         self.normalise = normalise
-        self.network = network
         self.raw_class_embeddings = nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
 
     @property
@@ -42,75 +89,39 @@ class EmbeddingSegmenter(nn.Module):
         """(C, D) unit vectors, with gradient to `raw_class_embeddings`."""
         return unit_norm(self.raw_class_embeddings, dim=1)
 
-    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → pixel embeddings (N, D, H, W).
+    @property
+    def class_vectors(self) -> tuple[torch.Tensor, ...]:
+        return (self.class_embeddings,)
 
-        Unit norm after upsampling; at most 1 where they were normalised before. Without `upsample`, the stride-4 features
-        (N, D, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.networks.upsampling` take.
-        """
+    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         features = self.network(images)
         if self.normalise == "before_upsampling":
             features = unit_norm(features, dim=1)
         return self.upsample(features, images.shape[2:]) if upsample else features
 
-    def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
-        """Stride-4 features → pixel embeddings of that (height, width)."""
-        return self.finish(resize(features, size))
-
     def finish(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What follows the upsampling, pixel by pixel: unit norm, or nothing where it came before."""
+        """Unit norm, or nothing where it came before."""
         return unit_norm(outputs, dim=1) if self.normalise == "after_upsampling" else outputs
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Pixel embeddings (N, D, H, W) of any norm → the nearest class of each pixel (N, H, W) int64."""
+        """The class embedding nearest to each pixel embedding, of any norm."""
         return nearest_class_map(outputs, self.class_embeddings)
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
-        """What several views of an image average: stride-4 features (N, D, h, w) → unit vectors."""
+        """Unit vectors."""
         return unit_norm(features, dim=1)
 
-    @torch.no_grad()
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
-        return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
 
-
-class SoftmaxSegmenter(nn.Module):
-    """The baseline: a network with one output channel per class.
-
-    Args:
-        network: with C output channels.
-    """
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → logits (N, C, H, W); without `upsample`, those at stride 4."""
-        logits = self.network(images)
-        return self.upsample(logits, images.shape[2:]) if upsample else logits
-
-    def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
-        """Stride-4 logits → logits of that (height, width)."""
-        return resize(features, size)
-
-    def finish(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What follows the upsampling: nothing."""
-        return outputs
+class SoftmaxSegmenter(Segmenter):
+    """The baseline: a network with one output channel, a logit, per class."""
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Logits (N, C, H, W) → the class with the largest one (N, H, W) int64."""
+        """The class with the largest logit."""
         return outputs.argmax(1)
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
-        """What several views of an image average: stride-4 logits (N, C, h, w) → probabilities."""
+        """Probabilities."""
         return features.softmax(1)
-
-    @torch.no_grad()
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
-        return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
 
 
 # width and rates of the head that suit a backbone: the paper's, and one for small images whose last features are a few positions wide
@@ -131,7 +142,7 @@ def build_segmenter(
     normalise: str = "after_upsampling",
     pretrained: bool = False,
     weights_path: str | os.PathLike[str] | None = None,
-) -> EmbeddingSegmenter | SoftmaxSegmenter:
+) -> Segmenter:
     """Build a segmenter and its encoder.
 
     Args:

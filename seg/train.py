@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from seg.config import FREE_ON_RESUME, FREQUENCY_RULES, SegConfig
-from seg.inference import Segmenter, evaluate, summary, write_evaluation
+from seg.inference import evaluate, summary, write_evaluation
 from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
-from seg.model import EmbeddingSegmenter
+from seg.losses.objective import weight_of_labels
+from seg.model import Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
 from seg.training.memory import memory_advice, memory_plan
 from seg.training.monitoring import log_class_embeddings, log_predictions
@@ -44,6 +45,7 @@ def losses_of(
     batch: Batch,
     config: SegConfig,
     class_weights: torch.Tensor | None = None,
+    weight: float | None = None,
     share: torch.Tensor | float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """The terms of the loss, scalars that are already weighted.
@@ -51,22 +53,23 @@ def losses_of(
     Args:
         output: what `model` gives: (N, D, H, W) pixel embeddings or (N, C, H, W) class scores; not upsampled if there are `loss.band_rows`.
         class_weights: (C,), see `neighbour_cross_entropy`.
+        weight: of the valid pixels together, see `valid_weights`; None: the loss counts them.
         share: weight of these pixels' mean in that of all pixels of an update, see `shares_of`.
     """
     loss, cross_entropy, label_map = config.loss, classification_loss(config, class_weights), batch.label_maps
-    classes = (model.class_embeddings,) if isinstance(model, EmbeddingSegmenter) else ()
+    classes = model.class_vectors
     if loss.hardest is not None:
-        label_map = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss), loss.hardest)
+        label_map, weight = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss), loss.hardest), None
     if loss.band_rows is None:
-        classification = cross_entropy(output, *classes, label_map)
+        classification = cross_entropy(output, *classes, label_map, total_weight=weight)
     else:
         classification = loss_in_bands(
             cross_entropy, output, *classes, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
     terms = {"loss/cross_entropy": share * classification}
-    if classes:
-        weight = loss.margin_weight / config.train.accumulation  # the passes of an update count it once
-        terms["loss/class_separation"] = weight * class_separation(*classes, margin=loss.margin)
+    for class_embeddings in classes:
+        # the passes of an update count it once
+        terms["loss/class_separation"] = loss.margin_weight / config.train.accumulation * class_separation(class_embeddings, loss.margin)
     return terms
 
 
@@ -81,18 +84,17 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
     return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
 
 
-def shares_of(batches: list[Batch], class_weights: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """(passes,) on `device`: what the means of these batches weigh, so that the sum over an update's passes, averaged over the processes,
-    is the mean over all its valid pixels, however they are spread."""
-    mine = torch.stack([_valid_weight(batch.label_maps, class_weights) for batch in batches])
-    shares = world_size() * mine / sum_over_processes(mine.sum()).clamp(min=torch.finfo(mine.dtype).tiny)
-    return shares.to(device, torch.float32)
+def valid_weights(batches: list[Batch], class_weights: torch.Tensor | None) -> torch.Tensor:
+    """(batches,) float64 on the CPU: the number of valid pixels of each, every pixel counted with the weight of its class."""
+    class_weights = None if class_weights is None else class_weights.cpu()
+    return torch.stack([weight_of_labels(batch.label_maps, class_weights, IGNORE_INDEX).double() for batch in batches])
 
 
-def _valid_weight(label_map: torch.Tensor, class_weights: torch.Tensor | None) -> torch.Tensor:
-    """float64 scalar on the CPU: the number of valid pixels, each counted with the weight of its class."""
-    labels = label_map[label_map != IGNORE_INDEX]
-    return torch.tensor(len(labels), dtype=torch.float64) if class_weights is None else class_weights.cpu().double()[labels].sum()
+def shares_of(weights: torch.Tensor) -> torch.Tensor:
+    """(passes,) float32: what the means over batches of these `valid_weights` weigh, so that the sum over an update's passes, averaged over
+    the processes, is the mean over all its valid pixels, however they are spread."""
+    total = sum_over_processes(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
+    return (world_size() * weights / total).float()
 
 
 def train(config: SegConfig) -> None:
@@ -160,12 +162,13 @@ def train(config: SegConfig) -> None:
         passes = [next(batches) for _ in range(settings.accumulation)]
         terms: dict[str, torch.Tensor] = {}
         with guard.update(step) as names:
-            for batch, share in zip(passes, shares_of(passes, class_weights, device)):
+            weights = valid_weights(passes, class_weights)
+            for batch, weight, share in zip(passes, weights.tolist(), shares_of(weights).to(device)):
                 batch = batch.to(device)
                 names += batch.names
                 # the output gets no name here, so that it is gone before the backward pass, where memory peaks
                 full = config.loss.band_rows is None
-                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, share)
+                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, weight, share)
                 require_finite(losses)
                 updater.backward(losses)
                 add_terms(terms, losses)

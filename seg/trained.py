@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from seg.config import ModelConfig, SegConfig
-from seg.inference import Segmenter
-from seg.model import EmbeddingSegmenter, build_segmenter
+from seg.model import EmbeddingSegmenter, Segmenter, build_segmenter
 from shared.backbone import Backbone
 from shared.config import to_dict
 from shared.data.spec import DatasetSpec

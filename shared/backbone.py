@@ -5,16 +5,17 @@
 """
 
 import os
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
+from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.errors import InputError
+from shared.files.weights import WeightsFile, read_state_dict
 from shared.joint_norm import JointBatchNorm
 
 Norm = Callable[[int], nn.Module]
@@ -22,6 +23,21 @@ Norm = Callable[[int], nn.Module]
 LOW_LEVEL_STRIDE = 4  # of the features that DeepLabV3+'s decoder takes from the middle of the encoder
 PRETRAINED_BATCH_NORM_MOMENTUM = 0.01  # pretrained statistics move slowly, as in VainF/DeepLabV3Plus-Pytorch
 TINY_CHANNELS = (16, 32, 64, 96)
+
+
+class ImageNetNormalise(nn.Module):
+    """Images (N, 3, H, W) in [0, 1] → less ImageNet's mean, over its deviation, per channel: what encoders read."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images - self.mean) / self.std
 
 
 class Backbone(nn.Module):
@@ -76,7 +92,7 @@ def build_backbone(
 
     def initialise(network: nn.Module) -> None:
         if pretrained or weights_path is not None:
-            _load_weights(network, name, Path(weights_path) if weights_path is not None else _cached_weights(name))
+            _load_weights(network, name, Path(weights_path) if weights_path is not None else _imagenet_weights(name))
 
     return _BUILDERS[name](output_stride, normalisation(norm), initialise)
 
@@ -139,8 +155,8 @@ def _tiny(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
     return backbone
 
 
-def _resnet(constructor: Callable[..., models.ResNet], output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
-    network = constructor(replace_stride_with_dilation=(False, output_stride == 8, True), norm_layer=norm)
+def _resnet(name: str, output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
+    network = _torchvision_model(name, replace_stride_with_dilation=(False, output_stride == 8, True), norm_layer=norm)
     initialise(network)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu)
     stages = [stem, nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4]
@@ -149,13 +165,20 @@ def _resnet(constructor: Callable[..., models.ResNet], output_stride: int, norm:
 
 def _mobilenet_v2(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
     """The last 1×1 convolution, to 1280 channels, serves the classifier only and is left out."""
-    network = models.mobilenet_v2(norm_layer=norm)
+    network = _torchvision_model("mobilenet_v2", norm_layer=norm)
     initialise(network)
     stages = [network.features[start:stop] for start, stop in ((0, 2), (2, 4), (4, 7), (7, 14), (14, 18))]
     if output_stride == 8:
         _dilate(stages[3], before=1, after=2)
     _dilate(stages[4], before=16 // output_stride, after=32 // output_stride)
     return Backbone(stages, (16, 24, 32, 96, 320), (2, 4, 8, output_stride, output_stride))
+
+
+def _torchvision_model(name: str, **options: Any) -> Any:
+    """torchvision takes seconds to import, and is not needed for the small encoder, a refusal or --help."""
+    from torchvision import models
+
+    return models.get_model(name, weights=None, **options)
 
 
 def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
@@ -170,43 +193,29 @@ def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
 _BUILDERS: dict[str, Callable[[int, Norm, Initialise], Backbone]] = {
     "tiny": _tiny,
     "mobilenet_v2": _mobilenet_v2,
-    "resnet50": partial(_resnet, models.resnet50),
-    "resnet101": partial(_resnet, models.resnet101),
+    "resnet50": partial(_resnet, "resnet50"),
+    "resnet101": partial(_resnet, "resnet101"),
 }
 
 # version 1: the weights that were there when the paper was written
-_IMAGENET_WEIGHTS: dict[str, models.WeightsEnum] = {
-    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
-    "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
-    "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+_IMAGENET_WEIGHTS = {
+    name: WeightsFile(f"the ImageNet weights of {name}", f"https://download.pytorch.org/models/{file}", "--model.weights_path FILE")
+    for name, file in (
+        ("mobilenet_v2", "mobilenet_v2-b0353104.pth"),
+        ("resnet50", "resnet50-0676ba61.pth"),
+        ("resnet101", "resnet101-63fe2227.pth"),
+    )
 }
 
 
-def _cached_weights(name: str) -> Path:
-    """Path of the ImageNet weights in the torch hub cache, downloaded when they are not there."""
+def _imagenet_weights(name: str) -> Path:
     if name not in _IMAGENET_WEIGHTS:
         raise InputError(f"there are no ImageNet weights for the backbone {name!r}; set pretrained to false, or weights_path to a file")
-    url: str = _IMAGENET_WEIGHTS[name].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1])
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"cannot download the ImageNet weights of {name} ({error}); put {url} at {path}, "
-                "or set weights_path to where you have it, or set pretrained to false"
-            ) from error
-    return path
+    return _IMAGENET_WEIGHTS[name].find()
 
 
 def _load_weights(network: nn.Module, name: str, path: Path) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no weights file {path} for the backbone {name!r}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"cannot read {path}: not a state dict saved by torch; fetch it again, or set weights_path to another") from error
+    state = read_state_dict(path)
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
     optional = ("fc.", "classifier.")  # the classifier is cut off

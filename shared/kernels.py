@@ -9,14 +9,32 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 from shared.errors import InputError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+Share = TypeVar("Share")
+Result = TypeVar("Result")
+
+
+def outside_graphs(function: Function) -> Function:
+    """`torch.compiler.disable`, but the compiler is imported only where something is compiled: that takes longer than importing torch."""
+
+    @wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*arguments, **options)
+        return function(*arguments, **options)
+
+    return cast(Function, call)
 
 
 def compiled(function: Callable[..., Any], returns: Any, *arguments: Any) -> Callable[..., Any]:
@@ -39,10 +57,6 @@ def compiled(function: Callable[..., Any], returns: Any, *arguments: Any) -> Cal
 def _digest_of_kernels(folder: Path) -> str:
     sources = sorted(folder.glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-
-
-Share = TypeVar("Share")
-Result = TypeVar("Result")
 
 
 def run_in_threads(work: Callable[[Share], Result], shares: Sequence[Share]) -> list[Result]:

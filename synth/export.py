@@ -17,6 +17,8 @@ from synth.networks.spectral import SpectralConv2d
 from synth.semantics.layout import DenseLayout, SemanticPyramid, numeric_padding
 from synth.trained import TrainedGenerator, load_generator
 
+EXAMPLE_BATCH = 2
+
 
 @dataclass
 class ExportConfig:
@@ -37,9 +39,6 @@ def main(config: ExportConfig) -> None:
         raise InputError("nothing to write was named; give --onnx FILE, --program FILE or both")
     trained = load_generator(RunDirectory.open(config.run), torch.device("cpu"))
     write_files(portable_generator(trained), config.onnx, config.program, dry_run=config.dry_run)
-
-
-EXAMPLE_BATCH = 2
 
 
 class TableLayout(DenseLayout):

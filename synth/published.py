@@ -7,12 +7,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import InputError
+from shared.files.weights import read_state_dict
+
+Network = TypeVar("Network", bound=nn.Module)
+Source = str | PathLike[str] | Mapping[str, Tensor]
+"""A .pth file, or the state dict that such a file holds."""
+SIGNS = {
+    "head_0.": "a SPADE generator",
+    "discriminator_0.": "a SPADE discriminator",
+    "fc_mu.": "a SPADE style encoder",
+    "body.": "an OASIS generator, which is another network",
+    "body_down.": "an OASIS discriminator, which is another network",
+    "model.": "a pix2pixHD generator, which is another network",
+}
+"""What a file holds, by the beginning of a key."""
 
 
 @dataclass(frozen=True)
@@ -124,20 +138,6 @@ def onehot_kernel(kernel: Tensor, table: Tensor | None) -> Tensor:
     return torch.cat([torch.einsum("cs,oshw->ochw", table, kernel[:, :size]), kernel[:, size:]], 1)
 
 
-Network = TypeVar("Network", bound=nn.Module)
-Source = str | PathLike[str] | Mapping[str, Tensor]
-"""A .pth file, or the state dict that such a file holds."""
-SIGNS = {
-    "head_0.": "a SPADE generator",
-    "discriminator_0.": "a SPADE discriminator",
-    "fc_mu.": "a SPADE style encoder",
-    "body.": "an OASIS generator, which is another network",
-    "body_down.": "an OASIS discriminator, which is another network",
-    "model.": "a pix2pixHD generator, which is another network",
-}
-"""What a file holds, by the beginning of a key."""
-
-
 def read_state(source: Source, sign: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of `source`, and what to call it in messages.
 
@@ -145,27 +145,14 @@ def read_state(source: Source, sign: str) -> tuple[dict[str, Tensor], str]:
         sign: the beginning in `SIGNS` of what is expected.
 
     Raises:
-        InputError: no such file, unreadable, no plain state dict, or one of another network. Code in a file is never run.
+        InputError: no such file, unreadable, no state dict, or one of another network. Code in a file is never run.
     """
-    state, where = (source, "the state dict") if isinstance(source, Mapping) else (_read_file(source), str(source))
-    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise InputError(f"{where} holds no plain state dict (tensors by name); give the latest_net_ file that the published code wrote")
+    state, where = (dict(source), "the state dict") if isinstance(source, Mapping) else (read_state_dict(source), str(source))
     found = next((what for start, what in SIGNS.items() if any(key.startswith(start) for key in state)), None)
     if found != SIGNS[sign]:
         found = found or f"{len(state)} tensors such as {next(iter(state))}"
         raise InputError(f"{where} holds {found}; {SIGNS[sign]} was expected")
-    return dict(state), where
-
-
-def _read_file(path: str | PathLike[str]) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; a .pth file of a published model was expected") from error
-    except Exception as error:  # a damaged pickle fails in any way
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds code ({code[1]}), which is not run" if code else "it is damaged or no .pth file"
-        raise InputError(f"cannot read {path}: {reason}; give a file of weights alone, such as latest_net_G.pth") from error
+    return state, where
 
 
 def require_tensor(state: dict[str, Tensor], key: str, where: str, *dimensions: int) -> Tensor:

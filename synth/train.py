@@ -29,7 +29,7 @@ from synth.semantics.build import READS_EMBEDDINGS, is_table
 from synth.semantics.class_tables import find_embeddings, read_class_table
 from synth.trained import describe
 from synth.training.balance import Balance
-from synth.training.perceptual import PerceptualLoss, find_vgg_weights
+from synth.training.perceptual import VGG19_WEIGHTS, PerceptualLoss
 from synth.training.schedule import STATISTICS_BATCHES, learning_rate_factor, measure_statistics, ttur_learning_rates, update_average
 from synth.training.step import Step
 
@@ -185,11 +185,11 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
 
 
 def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLoss | None:
-    """The VGG loss, or None with a sentence when it has no weight or its weights are not to be had."""
+    """The VGG loss, or None with a sentence when it has no weight or its weights are not available."""
     if config.loss.vgg_weight == 0:
         return None
     try:
-        return PerceptualLoss(find_vgg_weights(config.loss.vgg_weights)).to(device)
+        return PerceptualLoss(VGG19_WEIGHTS.find(config.loss.vgg_weights)).to(device)
     except InputError as error:
         if config.loss.vgg_weights is not None:
             raise

@@ -1,43 +1,121 @@
-"""seg → shared ← synth: the halves meet only in the embedding file. Entry programs are imported by nobody."""
+"""The architecture, read from the imports: `docs/architecture.md` draws the floors, and these tests hold the code to them."""
 
 import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("seg", "synth", "shared")
 ALLOWED = {"seg": {"seg", "shared"}, "synth": {"synth", "shared"}, "shared": {"shared"}}
-PROGRAMS = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ALLOWED
-    for path in (ROOT / package).rglob("*.py")
-    if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
 }
+PROGRAMS = {name for name, path in FILES.items() if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")}
+COMPILED = re.compile(r"seg\.kernels\.(numba|triton)(\.|$)|synth\.kernels\.(numba|triton)_\w+$|shared\.benchmark\.exponentials_triton$")
+"""What may be imported inside a function: compiled code, by whoever picks an implementation."""
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Absolute names of what a file imports, at any depth; `from a import b` counts as a and a.b."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(module of ours, whether it is imported inside a function), for every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] in PACKAGES:
+                # `from a.b import c`: c is a module, or a name of a.b
+                yield (name if name in FILES else name.rsplit(".", 1)[0]), id(node) in inside
 
 
-@pytest.mark.parametrize("package", ALLOWED)
+IMPORTS = {name: list(imports(path)) for name, path in FILES.items()}
+
+
+def floors() -> dict[str, dict[str, int]]:
+    """Of every package the floor of each box (a file or folder right below it), the top one 0."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    found = {}
+    for package in PACKAGES:
+        match = re.search(rf"^{package} +(.+(?:\n {{4,}}\S.+)*)", page, re.MULTILINE)
+        assert match, f"docs/architecture.md has no floors of {package}"
+        found[package] = {box: floor for floor, boxes in enumerate(match[1].split("│")) for box in boxes.split()}
+    return found
+
+
+def test_imports_run_downwards() -> None:
+    wrong, seen = [], 0
+    for name, modules in IMPORTS.items():
+        package, _, rest = name.partition(".")
+        if not rest:
+            continue
+        floor, box = floors()[package], rest.split(".")[0]
+        assert box in floor, f"docs/architecture.md has no floor for {package}/{box}"
+        for module, _ in modules:
+            other = module.split(".")[1] if module.count(".") and module.split(".")[0] == package else box
+            seen += other != box
+            if other != box and floor[other] <= floor[box]:
+                wrong.append(f"{name} imports {module}, which is on the same floor or above")
+    assert seen > 100, "hardly an import was read"
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_box_of_the_floors_exists() -> None:
+    for package, boxes in floors().items():
+        assert boxes.keys() == {name.split(".")[1] for name in FILES if name.startswith(f"{package}.")}
+
+
+def test_no_import_circle() -> None:
+    """Files, and packages through their __init__: a circle would leave files that all wait for each other."""
+    waiting = defaultdict(set)
+    for name, modules in IMPORTS.items():
+        for module, _ in modules:
+            # the __init__ of a package that a file lies in runs before the file, and hands on its names when the file is done
+            parents = {".".join(module.split(".")[:depth]) for depth in range(2, module.count(".") + 1)}
+            waiting[name] |= {module} | {parent for parent in parents if not name.startswith(f"{parent}.")}
+        waiting[name].discard(name)
+    while ready := [name for name, modules in waiting.items() if not modules & waiting.keys()]:
+        for name in ready:
+            del waiting[name]
+    assert not waiting, f"these import each other: {', '.join(sorted(waiting))}"
+
+
+def test_only_compiled_code_is_imported_inside_a_function() -> None:
+    late = {(name, module) for name, modules in IMPORTS.items() for module, inside in modules if inside}
+    assert late, "nothing is imported late: this test reads no imports"
+    assert not {(name, module) for name, module in late if not COMPILED.match(module)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_what_they_may(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        own = {name.split(".")[0] for name in imported_modules(path)} & ALLOWED.keys()
-        assert own <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {own - ALLOWED[package]}"
+    for name, modules in IMPORTS.items():
+        if name.split(".")[0] == package:
+            assert {module.split(".")[0] for module, _ in modules} <= ALLOWED[package], name
 
 
 def test_programs_are_imported_by_nobody() -> None:
     assert {"seg.train", "synth.train", "synth.compare"} <= PROGRAMS
-    for package in ALLOWED:
-        for path in (ROOT / package).rglob("*.py"):
-            assert not imported_modules(path) & PROGRAMS, path
+    for name, modules in IMPORTS.items():
+        assert not {module for module, _ in modules} & PROGRAMS, name
+
+
+def test_packages_are_empty_or_hand_on_names() -> None:
+    for name, path in FILES.items():
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            allowed = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
+            assert all(isinstance(node, allowed) for node in body) or name in ("shared.data", "shared.data.classes"), name

@@ -16,7 +16,6 @@ from seg.benchmark.heads import BAND_ROWS
 from seg.config import LossConfig, ModelConfig, SegConfig
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy
 from seg.losses.bands import loss_in_bands
-from seg.model import EmbeddingSegmenter
 from seg.trained import segmenter_from
 from seg.training.memory import predict_peak
 from seg.training.optimiser import build_optimiser
@@ -89,7 +88,7 @@ class TrainingStep:
 
     def loss(self, outputs: torch.Tensor) -> torch.Tensor:
         """The terms of seg.train's loss, at once or in bands."""
-        classes = (self.model.class_embeddings,) if isinstance(self.model, EmbeddingSegmenter) else ()
+        classes = self.model.class_vectors
         loss: Callable[..., torch.Tensor] = partial(exact_cross_entropy, temperature=TEMPERATURE) if classes else class_cross_entropy
         if self.rows is None:
             value = loss(outputs, *classes, self.labels)

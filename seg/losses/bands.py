@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from seg.chunks import computation_dtype, full_precision_matmul
-from seg.losses.objective import LossAndGradients, one_pass_loss, total_weight
+from seg.losses.objective import LossAndGradients, one_pass_loss, weight_of_labels
 from seg.networks.upsampling import Band, Pointwise, bands
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
@@ -66,7 +66,7 @@ def _loss_and_gradients(
     features, *class_embeddings = inputs
     dtype = computation_dtype(*inputs)
     all_bands = list(bands(features, label_map.shape[1], rows))
-    weights = torch.stack([total_weight(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
+    weights = torch.stack([weight_of_labels(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
     total = features.new_zeros((), dtype=dtype)
     gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
     for band, weight in zip(all_bands, weights):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from seg.chunks import Chunk, chunks_of, computation_dtype, pixels_per_chunk, share_chunks
 from seg.losses.chunked import chunked_loss
 from seg.losses.numba import numba_loss
-from seg.losses.objective import Implementation, LossAndGradients, Objective, _connected_zero, one_pass_loss, total_weight
+from seg.losses.objective import Implementation, LossAndGradients, Objective, connected_zero, one_pass_loss, weight_of_labels
 from seg.losses.reference import reference_cross_entropy
 from seg.losses.triton import triton_agrees, triton_loss
 from seg.neighbours.numba import numba_obstacle
@@ -38,6 +38,7 @@ def neighbour_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     impl: str = "auto",
     search: str = "auto",
+    total_weight: float | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy over the nearest classes of each pixel and its target (ESSNet, Eq. 4 and 6).
 
@@ -58,6 +59,8 @@ def neighbour_cross_entropy(
         ignore_index: label of the pixels that are left out, before the search.
         impl: "reference", "chunked" (plain torch), "numba" (CPU), "triton" (CUDA), or "auto", the fastest there is.
         search: backend of `seg.neighbours.nearest_classes`, for the implementations that do not search themselves.
+        total_weight: number of the pixels that are not ignored, or sum of their weights, where the caller has it; then labels are not
+            checked. None: they are checked and counted.
 
     Returns:
         scalar ≥ 0, float64 for float64 embeddings and else float32. Zero, with zero gradients, where no pixel is valid.
@@ -68,19 +71,25 @@ def neighbour_cross_entropy(
     """
     require_neighbours(num_neighbours, len(class_embeddings))
     _check_choice("search backend", search, SEARCHES)
-    return _cross_entropy(
-        pixel_embeddings,
-        class_embeddings,
-        label_map,
-        num_neighbours,
-        temperature=temperature,
-        distance=distance,
-        scale=scale,
-        class_weights=class_weights,
-        ignore_index=ignore_index,
-        impl=impl,
-        search=search,
+    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
+    _check_choice("distance", distance, ("squared", "plain"))
+    _check_positive("temperature", temperature)
+    _check_positive("scale", scale)
+    pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
+    num_classes = len(class_embeddings)
+    if class_weights is not None:
+        class_weights = _on(pixels.device, class_weights, num_classes, computation_dtype(pixels, class_embeddings))
+    total = _total_weight(labels, num_classes, class_weights, ignore_index) if total_weight is None else total_weight
+    if total == 0:
+        return connected_zero(pixels, class_embeddings)
+    sharpness = 1 / temperature if distance == "squared" else scale
+    objective = Objective(
+        None if num_neighbours == num_classes else num_neighbours, distance, sharpness, ignore_index, total, search, class_weights
     )
+    if impl == "reference":
+        return reference_cross_entropy(pixels, class_embeddings, labels, objective)
+    implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
+    return one_pass_loss(partial(_compute, implementation, labels, objective), pixels, class_embeddings)
 
 
 def exact_cross_entropy(
@@ -94,6 +103,7 @@ def exact_cross_entropy(
     class_weights: torch.Tensor | None = None,
     ignore_index: int = IGNORE_INDEX,
     impl: str = "auto",
+    total_weight: float | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy over all classes: what `neighbour_cross_entropy` approximates, and equals with k = C (ESSNet, Eq. 5).
 
@@ -101,56 +111,19 @@ def exact_cross_entropy(
 
     Args, returns and errors as `neighbour_cross_entropy`, without neighbours.
     """
-    return _cross_entropy(
+    return neighbour_cross_entropy(
         pixel_embeddings,
         class_embeddings,
         label_map,
-        None,
+        num_neighbours=len(class_embeddings),
         temperature=temperature,
         distance=distance,
         scale=scale,
         class_weights=class_weights,
         ignore_index=ignore_index,
         impl=impl,
-        search="auto",
+        total_weight=total_weight,
     )
-
-
-def _cross_entropy(
-    pixel_embeddings: torch.Tensor,
-    class_embeddings: torch.Tensor,
-    label_map: torch.Tensor,
-    num_neighbours: int | None,
-    *,
-    temperature: float,
-    distance: str,
-    scale: float,
-    class_weights: torch.Tensor | None,
-    ignore_index: int,
-    impl: str,
-    search: str,
-) -> torch.Tensor:
-    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
-    _check_choice("distance", distance, ("squared", "plain"))
-    _check_positive("temperature", temperature)
-    _check_positive("scale", scale)
-    pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
-    num_classes = len(class_embeddings)
-    if class_weights is not None:
-        class_weights = _on(pixels.device, class_weights, num_classes, computation_dtype(pixels, class_embeddings))
-    total = float(_count_valid(labels, num_classes, ignore_index))
-    if class_weights is not None:
-        total = _total_weight(labels, class_weights, ignore_index)
-    if total == 0:
-        return _connected_zero(pixels, class_embeddings)
-    if num_neighbours == num_classes:
-        num_neighbours = None
-    sharpness = 1 / temperature if distance == "squared" else scale
-    objective = Objective(num_neighbours, distance, sharpness, ignore_index, total, search, class_weights)
-    if impl == "reference":
-        return reference_cross_entropy(pixels, class_embeddings, labels, objective)
-    implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
-    return one_pass_loss(partial(_compute, implementation, labels, objective), pixels, class_embeddings)
 
 
 def fastest(device: torch.device, objective: Objective) -> str:
@@ -171,14 +144,19 @@ def _compute(
 
 
 def class_cross_entropy(
-    logits: torch.Tensor, label_map: torch.Tensor, *, class_weights: torch.Tensor | None = None, ignore_index: int = IGNORE_INDEX
+    logits: torch.Tensor,
+    label_map: torch.Tensor,
+    *,
+    class_weights: torch.Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    total_weight: float | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy over all classes: the loss of the softmax baseline, which needs memory for pixels × classes.
 
     Args:
         logits: (N, C, H, W); half precision is computed in float32.
         label_map: (N, H, W) integer, ids in [0, C) or `ignore_index`.
-        class_weights: as in `neighbour_cross_entropy`.
+        class_weights, total_weight: as in `neighbour_cross_entropy`.
 
     Returns:
         scalar ≥ 0. Zero, with zero gradients, where no pixel is valid.
@@ -189,10 +167,10 @@ def class_cross_entropy(
     dtype = computation_dtype(logits)
     if class_weights is not None:
         class_weights = _on(logits.device, class_weights, logits.shape[1], dtype)
-    if _count_valid(label_map, logits.shape[1], ignore_index) == 0:
-        return _connected_zero(logits)
-    if class_weights is not None and _total_weight(label_map.flatten(1), class_weights, ignore_index) == 0:
-        return _connected_zero(logits)
+    if total_weight is None:
+        total_weight = _total_weight(label_map.flatten(1), logits.shape[1], class_weights, ignore_index)
+    if total_weight == 0:
+        return connected_zero(logits)
     return F.cross_entropy(logits.to(dtype), label_map.long(), class_weights, ignore_index=ignore_index)
 
 
@@ -212,8 +190,17 @@ def _by_image(pixel_embeddings: torch.Tensor, class_embeddings: torch.Tensor, la
     return pixel_embeddings.T[None], label_map[None]
 
 
+def _total_weight(labels: torch.Tensor, num_classes: int, class_weights: torch.Tensor | None, ignore_index: int) -> float:
+    """Number of labels (N, S) that are not ignored, once those are known to be classes, or the sum of their weights. In chunks."""
+    count = _count_valid(labels, num_classes, ignore_index)
+    if class_weights is None:
+        return float(count)
+    chunks = chunks_of(labels, pixels_per_chunk(1, labels.device))
+    return float(sum(weight_of_labels(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks))
+
+
 def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> int:
-    """Number of labels (N, …) that are not ignored, once those are known to be classes. In chunks, so that no mask of all pixels exists."""
+    """Number of labels (N, S) that are not ignored, once those are known to be classes. In chunks, so that no mask of all pixels exists."""
 
     def count_and_range(chunks: Sequence[Chunk]) -> tuple[int, int, int]:
         count, lowest, highest = 0, 0, 0
@@ -226,7 +213,6 @@ def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> i
 
     if labels.numel() == 0:
         return 0
-    labels = labels.flatten(1)
     counts, lows, highs = zip(*share_chunks(count_and_range, chunks_of(labels, pixels_per_chunk(1, labels.device)), labels.device))
     lowest, highest = min(lows), max(highs)
     if lowest < 0 or highest >= num_classes:
@@ -241,12 +227,6 @@ def _on(device: torch.device, class_weights: torch.Tensor, num_classes: int, dty
     if class_weights.shape != (num_classes,):
         raise ValueError(f"class weights {tuple(class_weights.shape)} do not belong to {num_classes} classes; expected ({num_classes},)")
     return class_weights.detach().to(device, dtype).contiguous()
-
-
-def _total_weight(labels: torch.Tensor, class_weights: torch.Tensor, ignore_index: int) -> float:
-    """Sum of the weights of labels (N, S), in chunks."""
-    chunks = chunks_of(labels, pixels_per_chunk(1, labels.device))
-    return float(sum(total_weight(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks))
 
 
 def _check_choice(what: str, given: str, known: Iterable[str]) -> None:

@@ -14,13 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from seg.chunks import computation_dtype
-
-
-def _connected_zero(*tensors: torch.Tensor) -> torch.Tensor:
-    """Zero that depends on the tensors, so that backward() gives them gradients of zero. Empty slices ignore infinities."""
-    total = sum(tensor[:0].sum(dtype=computation_dtype(*tensors)) for tensor in tensors)
-    assert isinstance(total, torch.Tensor), "sum of at least one tensor"
-    return total
+from shared.kernels import outside_graphs
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,9 @@ class LossAndGradients(NamedTuple):
     gradients: tuple[torch.Tensor, ...] = ()
 
 
+Compute = Callable[[tuple[torch.Tensor, ...], bool], LossAndGradients]
+"""(inputs without autograd, whether gradients are wanted) → loss and one gradient per input."""
+
 Implementation = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Objective, bool], LossAndGradients]
 """(pixels (N, D, S), class embeddings (C, D), labels (N, S), objective, whether gradients are wanted) → loss and gradients.
 
@@ -69,16 +66,20 @@ are. Beyond that it keeps memory for a constant number of pixel chunks, whatever
 """
 
 
-def total_weight(labels: torch.Tensor, class_weights: torch.Tensor | None, ignore_index: int) -> torch.Tensor:
+def weight_of_labels(labels: torch.Tensor, class_weights: torch.Tensor | None, ignore_index: int) -> torch.Tensor:
     """Scalar: the sum of `class_weights` (C,) over the labels (…) that are not ignored, in float64; or their number."""
     valid = labels != ignore_index
     return valid.sum() if class_weights is None else class_weights[labels[valid]].sum(dtype=torch.float64)
 
 
-Compute = Callable[[tuple[torch.Tensor, ...], bool], LossAndGradients]
+def connected_zero(*tensors: torch.Tensor) -> torch.Tensor:
+    """Zero that depends on the tensors, so that backward() gives them gradients of zero. Empty slices ignore infinities."""
+    total = sum(tensor[:0].sum(dtype=computation_dtype(*tensors)) for tensor in tensors)
+    assert isinstance(total, torch.Tensor), "sum of at least one tensor"
+    return total
 
 
-@torch.compiler.disable
+@outside_graphs
 def one_pass_loss(compute: Compute, *inputs: torch.Tensor) -> torch.Tensor:
     """The loss of `compute` with its gradients attached.
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.chunks import computation_dtype
-from seg.losses.objective import _connected_zero
+from seg.losses.objective import connected_zero
 from seg.neighbours import nearest_classes
 
 
@@ -22,7 +22,7 @@ def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> tor
     """
     classes = class_embeddings.to(computation_dtype(class_embeddings))
     if len(classes) < 2:
-        return _connected_zero(classes)
+        return connected_zero(classes)
     nearest, _ = nearest_classes(classes, classes, 2)
     itself = torch.arange(len(classes), device=classes.device)
     nearest_other = torch.where(nearest[:, 0] == itself, nearest[:, 1], nearest[:, 0])

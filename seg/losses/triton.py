@@ -45,6 +45,9 @@ _KEY_ROUNDING = 2.0**-15  # of two compared keys of the search, which have 16 tr
 Arguments = dict[str, Any]
 
 
+_TOLERANCE = 1e-3  # relative; the kernels' gradients are good to about 4e-4
+
+
 def triton_loss(
     pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
 ) -> LossAndGradients:
@@ -226,9 +229,6 @@ class _Evaluation:
             self.gradient[image, :, pixel] = gradients[0][0].T
             self.class_gradient += gradients[1]
         return loss
-
-
-_TOLERANCE = 1e-3  # relative; the kernels' gradients are good to about 4e-4
 
 
 @cache

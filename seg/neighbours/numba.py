@@ -11,6 +11,7 @@ import torch
 
 from seg.chunks import Chunk, chunks_of, share_chunks
 from shared.errors import InputError
+from shared.kernels import outside_graphs
 
 TILE_PIXELS = 8192  # for one call of a kernel: long against the call, small against the memory of anything else
 
@@ -33,7 +34,7 @@ def require_numba(device: torch.device) -> None:
         raise InputError(f"'numba' runs on the CPU, and the pixel embeddings are on {device}; choose another, or 'auto'")
 
 
-@torch.compiler.disable
+@outside_graphs
 def numba_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A search of `seg.neighbours.search`, see there. Memory: K numbers per pixel of a block, and one copy of the classes."""
     require_numba(pixels.device)
@@ -55,7 +56,7 @@ def numba_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[t
     return ids, distances
 
 
-@torch.compiler.disable
+@outside_graphs
 def numba_best_classes(pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """`seg.neighbours.best_classes` for pixels (N, D, S) and classes (C, D) in the dtype of the computation."""
     require_numba(pixels.device)

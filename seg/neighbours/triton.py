@@ -7,7 +7,7 @@ import torch
 
 from seg.kernels.triton.launches import LARGEST_DIM, class_tiles, nearest_launch, next_power, padded_bias, padded_width
 from seg.neighbours.shortlist import torch_shortlist
-from shared.kernels import kernel_obstacle, require_kernels
+from shared.kernels import kernel_obstacle, outside_graphs, require_kernels
 
 LARGEST_SHORTLIST = 64
 
@@ -22,7 +22,7 @@ def require_triton(pixels: torch.Tensor) -> None:
     require_kernels("seg.kernels.triton.search", pixels, what="pixel embeddings", instead="chunked or numba")
 
 
-@torch.compiler.disable
+@outside_graphs
 def triton_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
     """Ids (P, size) of the classes with the smallest expanded distances, in any order: see `search_by_shortlist`.
 
@@ -40,7 +40,7 @@ def triton_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
     return _search(pixels.T[None], vectors, longest, bias, size)[0]
 
 
-@torch.compiler.disable
+@outside_graphs
 @torch.no_grad()
 def triton_best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
     """Class with the largest x·μ for each pixel, the lowest id among equals: the nearest one, where all |μ| are equal.

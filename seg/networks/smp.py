@@ -4,7 +4,6 @@ Shapes: N images of H×W.
 """
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.errors import InputError
+from shared.files.weights import read_state_dict
 
 PREFIX = "smp/"
 EXPECTED = "smp/<architecture>/<encoder>, such as smp/segformer/mit_b0 or smp/upernet/resnet50"
@@ -81,11 +81,9 @@ def _create(name: str, pretrained: bool) -> Any:
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
+    state = read_state_dict(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         encoder.load_state_dict(state)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no weights file {path} for {name}") from error
-    except (OSError, RuntimeError, EOFError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} does not hold the encoder of {name}: {reason}") from error

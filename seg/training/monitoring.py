@@ -5,8 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from seg.class_crops import class_colours
-from seg.inference import Segmenter
-from seg.model import EmbeddingSegmenter
+from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import TrainedSegmenter
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.loader import Batch

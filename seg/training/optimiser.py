@@ -2,13 +2,13 @@
 
 import torch
 
-from seg.model import EmbeddingSegmenter, SoftmaxSegmenter
+from seg.model import EmbeddingSegmenter, Segmenter
 
 LEARNING_RATE_FLOOR = 1e-6
 
 
 def build_optimiser(
-    model: EmbeddingSegmenter | SoftmaxSegmenter,
+    model: Segmenter,
     *,
     lr: float,
     backbone_factor: float = 0.1,

@@ -17,14 +17,16 @@ import torch.nn.functional as F
 
 from seg.chunks import computation_dtype, full_precision_matmul, pixels_per_chunk
 from seg.config import FREQUENCY_RULES, LossConfig
-from seg.inference import Segmenter
-from seg.model import EmbeddingSegmenter
+from seg.model import EmbeddingSegmenter, Segmenter
 from seg.networks.upsampling import upsample_rows
 from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
 from shared.errors import InputError
+
+Logits = Callable[[torch.Tensor], torch.Tensor]
+"""Outputs of pixels (p, F) → their logits (p, C)."""
 
 
 def weights_by_frequency(rule: str, statistics: ClassStatistics) -> torch.Tensor:
@@ -91,10 +93,6 @@ def _weight(row: list[str]) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value < math.inf else None
-
-
-Logits = Callable[[torch.Tensor], torch.Tensor]
-"""Outputs of pixels (p, F) → their logits (p, C)."""
 
 
 def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float) -> torch.Tensor:

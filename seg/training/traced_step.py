@@ -22,9 +22,8 @@ from torch.utils._pytree import tree_leaves
 
 from seg.chunks import computation_dtype
 from seg.config import LossConfig, SegConfig
-from seg.inference import Segmenter
 from seg.losses.objective import LossAndGradients, one_pass_loss
-from seg.model import EmbeddingSegmenter
+from seg.model import Segmenter
 from seg.networks.upsampling import bands
 from seg.trained import segmenter_from
 from seg.training.optimiser import build_optimiser
@@ -125,7 +124,7 @@ def _forward(model: Segmenter, images: torch.Tensor, config: SegConfig, device_t
 
 def _loss(model: Segmenter, output: torch.Tensor, labels: torch.Tensor, config: LossConfig, device_type: str) -> torch.Tensor:
     """A loss that allocates what the real one does. That one looks at its data, and there is none here."""
-    classes = (model.class_embeddings,) if isinstance(model, EmbeddingSegmenter) else ()
+    classes = model.class_vectors
     cross_entropy: Loss = partial(_embedding_loss, config, device_type) if classes else F.cross_entropy
     if config.band_rows is None:
         return cross_entropy(output, *classes, labels)

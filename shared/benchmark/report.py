@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 from shared.benchmark.contest import Result
 from shared.benchmark.isolation import MIB
 from shared.files.atomic import atomic_write
@@ -131,6 +129,8 @@ def save_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label:
     drawn = {name: curve for name, curve in curves.items() if curve.measured or curve.predicted}
     if not drawn:
         return False
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel=x_label, ylabel=y_label, xscale="log", yscale="log")
     for at, (name, curve) in enumerate(drawn.items()):

@@ -16,6 +16,8 @@ from shared.errors import InputError
 from shared.files.atomic import atomic_write, write_text
 from shared.visualise import label_storage, save_label_png, save_png, voc_palette
 
+ImageFormat = Literal["png", "jpeg"]
+
 
 class FolderDataset(PairDataset):
     """Images and labels paired by file name; see `FolderConfig` for the layout. Any number of classes up to 65,535.
@@ -86,9 +88,6 @@ def _read_text(path: Path, what: str, option: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"cannot read the {what} file {path}: {reason}; check --{option} and --data.root") from error
-
-
-ImageFormat = Literal["png", "jpeg"]
 
 
 def write_folder(

@@ -17,6 +17,7 @@ from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
 from shared.run.faults import LOST_WORKER
 from shared.run.stopping import leave_signals_to_parent
+from shared.run.training import seed_of
 
 Transform = Callable[[Sample], Sample]
 Draw = tuple[int, int, int]
@@ -167,7 +168,7 @@ class _Draws(Dataset[Sample | InputError]):
         epoch, index, copy = draw
         # only the CPU's generator: torch.manual_seed would reset CUDA's too, which fork_rng(devices=[]) does not put back
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_hash(self.seed, epoch, index, copy, purpose=1))
+            torch.default_generator.manual_seed(seed_of(self.seed, epoch, index, copy, purpose=1))
             try:
                 return self.transform(self.dataset[index])
             except InputError as error:
@@ -202,7 +203,7 @@ def _epoch_draws(repeats: np.ndarray, length: int, seed: int, epoch: int) -> np.
     The samples lie one behind the other on a line, each as long as its repeat factor, and are read once for every mark they cover; the
     marks have distance 1 and a random start. So a sample is read as often as its factor says, rounded up or down, and on average exactly.
     """
-    marks = np.random.default_rng(_hash(seed, epoch, purpose=2)).random() + np.cumsum(repeats) * (length / repeats.sum())
+    marks = np.random.default_rng(seed_of(seed, epoch, purpose=2)).random() + np.cumsum(repeats) * (length / repeats.sum())
     ends = np.minimum(np.floor(marks).astype(np.int64), length)
     ends[-1] = length  # whatever the rounding of the sum says
     times = np.diff(ends, prepend=0)
@@ -212,12 +213,7 @@ def _epoch_draws(repeats: np.ndarray, length: int, seed: int, epoch: int) -> np.
 
 
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    return torch.randperm(length, generator=torch.Generator().manual_seed(_hash(seed, epoch, purpose=0))).numpy()
-
-
-def _hash(*numbers: int, purpose: int) -> int:
-    """A 63-bit seed; `purpose` keeps streams apart that are counted by the same numbers."""
-    return int(np.random.SeedSequence(numbers, spawn_key=(purpose,)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed_of(seed, epoch, purpose=0))).numpy()
 
 
 def _require_samples(dataset: SegmentationDataset) -> None:

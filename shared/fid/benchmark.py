@@ -10,17 +10,15 @@ from unittest import mock
 
 import numpy as np
 import torch
-from pytorch_fid import fid_score, inception
 
 from shared.benchmark.report import Table, number, to_markdown, to_text
 from shared.benchmark.timing import disturbance, time_once
 from shared.errors import InputError
-from shared.fid.features import INCEPTION_DIM, InceptionFeatures
+from shared.fid.features import INCEPTION_DIM, INCEPTION_WEIGHTS, InceptionFeatures
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import FeatureStatistics, frechet_distance
 from shared.fid.made_weights import write_made_weights
 from shared.files.atomic import write_text
-from shared.files.weights import inception_weights
 from shared.run.directory import environment
 from shared.run.program import run_program
 from shared.run.training import choose_device
@@ -80,7 +78,7 @@ class Measurement:
 
 def benchmark(config: BenchmarkConfig) -> None:
     """Measure, print, and write both files."""
-    device, weights = choose_device(config.device), None if config.weights is None else inception_weights(config.weights)
+    device, weights = choose_device(config.device), None if config.weights is None else INCEPTION_WEIGHTS.find(config.weights)
     if config.dry_run:
         print(f"would extract features of {config.images} images, take distances of {config.counts} and write to {config.output}")
         return
@@ -105,6 +103,8 @@ def measure_extraction(config: BenchmarkConfig, weights: Path, folder: Path, dev
     random = np.random.default_rng(config.seed)
     for index in range(config.images):
         save_png(random.integers(0, 256, (*config.size, 3), np.uint8), folder / f"{index:05}.png")
+    from pytorch_fid import fid_score, inception
+
     files, ours = find_images(folder), InceptionFeatures(weights).to(device)
     state = torch.load(weights, map_location="cpu", weights_only=True)
     with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
@@ -137,6 +137,8 @@ def measure_distance(count: int, seed: int, dim: int = INCEPTION_DIM) -> Measure
     gaussians = [array.numpy() for side in sides for array in (side.mean, side.covariance)]
     cpu = torch.device("cpu")
     ours, seconds = timed(lambda: frechet_distance(a, b), cpu)
+    from pytorch_fid import fid_score
+
     work = f"distance of {count} and {count} features"
     try:
         theirs, their_seconds = timed(lambda: float(fid_score.calculate_frechet_distance(*gaussians)), cpu)

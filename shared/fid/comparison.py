@@ -14,6 +14,10 @@ NEIGHBOURS = 5
 """Balls of precision, recall, density and coverage reach to this neighbour, as in Naeem et al. 2020."""
 
 
+SHARE = 10
+"""The smallest subset is this part of the images, as published, where that is not below F."""
+
+
 @dataclass(frozen=True)
 class Floor:
     """One random half of the real images against the other: what the distances are where nothing differs, at so few images.
@@ -133,10 +137,6 @@ def real_floor(real: FeatureStatistics, *, subsets: int = 100, seed: int = 0) ->
     first, second = (half.features for half in halves)
     assert first is not None and second is not None
     return Floor(frechet_distance(*halves), *kernel_distance(first, second, num_subsets=subsets, seed=seed), count)
-
-
-SHARE = 10
-"""The smallest subset is this part of the images, as published, where that is not below F."""
 
 
 def fewest_images(dim: int) -> int:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.fid.features import EncoderFeatures, find_weights
+from shared.fid.features import EncoderFeatures, torchvision_weights
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class EncoderDistance(PairDistance):
         self.explanation = f"Mean distance, in the pixels' features of the encoder {encoder}, between every two images of one layout."
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        ours, others = (self.features.network((images - self.features.mean) / self.features.std) for images in (a, b))
+        ours, others = (self.features.network(self.features.normalise(images)) for images in (a, b))
         stages = [(F.normalize(one) - F.normalize(other)).square().sum(1).mean((1, 2)) for one, other in zip(ours, others)]
         return torch.stack(stages).mean(0)
 
@@ -95,7 +95,7 @@ class EncoderDistance(PairDistance):
 def build_pair_distance(encoder: Path | None, device: torch.device) -> PairDistance | None:
     """LPIPS where torchmetrics and AlexNet's weights are at hand; else the same form in an encoder; None without either."""
     try:
-        find_weights("alexnet", None)
+        torchvision_weights("alexnet").find(download=False)
         return Lpips().to(device)
     except (InputError, ImportError, ModuleNotFoundError) as error:
         log.info("no LPIPS: %s", error)

@@ -4,27 +4,36 @@ N images, F features.
 """
 
 import logging
-import pickle
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pytorch_fid import inception
 from torch import nn
-from torchvision import models
-from torchvision.transforms._presets import ImageClassification
 
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
+from shared.backbone import ImageNetNormalise
 from shared.encoder_file import load_encoder
 from shared.errors import InputError
 from shared.fid.frechet import Extractor
 from shared.files.atomic import sha256
-from shared.files.weights import SHA256_PREFIX, WeightsUnavailable, inception_weights
+from shared.files.weights import WeightsFile, WeightsUnavailable, read_state_dict
 
 INCEPTION_LABEL = "Inception-2015"
 INCEPTION_DIM = 2048
+INCEPTION_WEIGHTS = WeightsFile(
+    "the Inception weights",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    "--weights FILE",
+    sha256_start="6726825d",
+    only_this=True,  # a distance is called FID with this very file alone
+)
+"""The Inception network of 2015 with 1008 outputs, ported by pytorch-fid. torchvision's own Inception weights give other numbers."""
+
+INCEPTION_SIZE = 299
+
+TORCHVISION = "torchvision/"
+"""How the names of torchvision's networks begin, wherever a network is named."""
+
 log = logging.getLogger(__name__)
 
 
@@ -74,15 +83,34 @@ class InceptionFeatures(FeatureNetwork):
     dim = INCEPTION_DIM
 
     def __init__(self, weights: Path) -> None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        # The constructor fetches the weights by itself, unchecked; for its duration the fetch gives out ours.
-        with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
-            network = inception.InceptionV3()
-        description = f"FID by the pytorch-fid protocol: {INCEPTION_LABEL} pool3, weights {SHA256_PREFIX}, images resized to 299 × 299."
-        super().__init__(network, Extractor(INCEPTION_LABEL, sha256(weights), "bilinear to 299x299, not antialiased"), description)
+        start = INCEPTION_WEIGHTS.sha256_start
+        description = f"FID by the pytorch-fid protocol: {INCEPTION_LABEL} pool3, weights {start}, images resized to 299 × 299."
+        extractor = Extractor(INCEPTION_LABEL, sha256(weights), "bilinear to 299x299, not antialiased")
+        super().__init__(_inception_2015(read_state_dict(weights)), extractor, description)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images.contiguous(memory_format=torch.channels_last))[0].flatten(1)
+        images = images.contiguous(memory_format=torch.channels_last)
+        resized = F.interpolate(images, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
+        features: torch.Tensor = self.network(2 * resized - 1)
+        return features
+
+
+def _inception_2015(state: dict[str, torch.Tensor]) -> nn.Module:
+    """pytorch-fid's network without its last layer. Its own constructor would fetch the weights by itself, unchecked."""
+    from pytorch_fid import inception
+    from torchvision import models
+
+    network = models.inception_v3(weights=None, num_classes=1008, aux_logits=False, transform_input=False, init_weights=False)
+    network.Mixed_5b, network.Mixed_5c, network.Mixed_5d = (
+        inception.FIDInceptionA(channels, pool_features=pooled) for channels, pooled in ((192, 32), (256, 64), (288, 64))
+    )
+    network.Mixed_6b, network.Mixed_6c, network.Mixed_6d, network.Mixed_6e = (
+        inception.FIDInceptionC(768, channels_7x7=channels) for channels in (128, 160, 160, 192)
+    )
+    network.Mixed_7b, network.Mixed_7c = inception.FIDInceptionE_1(1280), inception.FIDInceptionE_2(2048)
+    network.load_state_dict(state)
+    network.fc = nn.Identity()
+    return network
 
 
 class EncoderFeatures(FeatureNetwork):
@@ -91,9 +119,6 @@ class EncoderFeatures(FeatureNetwork):
     Args:
         path: encoder file; see `shared.encoder_file`.
     """
-
-    mean: torch.Tensor
-    std: torch.Tensor
 
     def __init__(self, path: str | Path) -> None:
         backbone, meta = load_encoder(path)
@@ -106,14 +131,21 @@ class EncoderFeatures(FeatureNetwork):
             "and compares with no paper and no other encoder, only with results of this one."
         )
         super().__init__(backbone, Extractor(name, sha, "none"), description)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        self.normalise = ImageNetNormalise()
         with torch.no_grad():
             self.dim = self(torch.zeros(1, 3, 64, 64)).shape[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        stages = self.network((images - self.mean) / self.std)
+        stages = self.network(self.normalise(images))
         return torch.cat([stage.mean((2, 3)) for stage in stages], dim=1)
+
+
+class Reading(NamedTuple):
+    """How a classifier reads images: resized to size × size, then normalised per channel."""
+
+    size: int
+    mean: list[float]
+    std: list[float]
 
 
 class TorchvisionFeatures(FeatureNetwork):
@@ -129,23 +161,63 @@ class TorchvisionFeatures(FeatureNetwork):
         InputError: unknown model, no weights, or a file that is not theirs.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, name: str, path: Path | None) -> None:
-        file = find_weights(name, path)
+        file = torchvision_weights(name).find(path, download=False)
         network, self.dim, reading = load_headless(name, file)
         self.size = reading.size
         sha, title = sha256(file), titles(TORCHVISION + name)[0]
         description = f"{title}: the last features of torchvision's {name}, weights {sha[:8]}; it is not FID, and compares with no FID."
         rule = f"bilinear to {self.size}x{self.size}, antialiased"
         super().__init__(network, Extractor(f"{TORCHVISION}{name} {sha[:8]}", sha, rule), description)
-        self.register_buffer("mean", torch.tensor(reading.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(reading.std).view(3, 1, 1))
+        self.normalise = ImageNetNormalise(reading.mean, reading.std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         resized = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return self.network((resized - self.mean) / self.std).flatten(1)
+        return self.network(self.normalise(resized)).flatten(1)
+
+
+def torchvision_weights(name: str) -> WeightsFile:
+    """The weights file of a classifier of torchvision's.
+
+    Raises:
+        InputError: there is no classifier of this name.
+    """
+    return WeightsFile(f"the weights of {TORCHVISION}{name}", _published(name).url, "--weights FILE")
+
+
+def load_headless(name: str, file: Path) -> tuple[nn.Module, int, Reading]:
+    """The model without its last linear layer, the width of what that layer read, and how the model reads images.
+
+    Raises:
+        InputError: the file does not hold the weights of this model.
+    """
+    from torchvision import models
+
+    model = models.get_model(name, weights=None, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
+    state = read_state_dict(file)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{file} does not hold the weights of {TORCHVISION}{name}: {' '.join(str(error).split())[:200]}") from error
+    last, head = [(place, layer) for place, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    parent, _, attribute = last.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    preset = _published(name).transforms()
+    return model, head.in_features, Reading(preset.crop_size[0], preset.mean, preset.std)
+
+
+def _published(name: str) -> Any:
+    """The weights that torchvision publishes for a classifier.
+
+    Raises:
+        InputError: there is no classifier of this name.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise InputError(f"torchvision has no classifier {name}; it has {', '.join(known)}")
+    return models.get_model_weights(name).DEFAULT
 
 
 def build_feature_network(
@@ -159,7 +231,7 @@ def build_feature_network(
 
     Args:
         name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto": Inception when its
-            weights are to be had, else `encoder_path`.
+            weights are available, else `encoder_path`.
         weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
         encoder_path: encoder file for "auto".
 
@@ -171,68 +243,9 @@ def build_feature_network(
     if name not in ("auto", "inception"):
         return EncoderFeatures(name).to(device)
     try:
-        return InceptionFeatures(inception_weights(weights_path)).to(device)
+        return InceptionFeatures(INCEPTION_WEIGHTS.find(weights_path)).to(device)
     except WeightsUnavailable as error:
         if name == "inception" or encoder_path is None:
             raise
         log.warning("%s. Using the encoder %s instead", error, encoder_path)
         return EncoderFeatures(encoder_path).to(device)
-
-
-TORCHVISION = "torchvision/"
-"""How the names of these networks begin, wherever a network is named."""
-
-
-class Reading(NamedTuple):
-    """How a classifier reads images: resized to size × size, then normalised per channel."""
-
-    size: int
-    mean: list[float]
-    std: list[float]
-
-
-def find_weights(name: str, path: Path | None) -> Path:
-    """The weights file of a model: `path`, or the one in torch's cache, whose name tells the start of its SHA-256.
-
-    Raises:
-        InputError: unknown model, no such file, or another content than its name tells.
-    """
-    weights = _published(name)
-    file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1]) if path is None else path
-    if not file.is_file():
-        raise InputError(f"no weights of {TORCHVISION}{name} at {file}; put {weights.url} there, or name the file with --weights")
-    if path is None and not sha256(file).startswith(prefix := file.stem.rsplit("-", 1)[-1]):
-        raise InputError(f"{file} is damaged: its SHA-256 does not begin with {prefix}; replace it by {weights.url}")
-    return file
-
-
-def load_headless(name: str, file: Path) -> tuple[nn.Module, int, Reading]:
-    """The model without its last linear layer, the width of what that layer read, and how the model reads images.
-
-    Raises:
-        InputError: the file does not hold the weights of this model.
-    """
-    model = models.get_model(name, weights=None, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
-    try:
-        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except (RuntimeError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(f"{file} does not hold the weights of {TORCHVISION}{name}: {' '.join(str(error).split())[:200]}") from error
-    last, head = [(place, layer) for place, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
-    parent, _, attribute = last.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, nn.Identity())
-    preset = _published(name).transforms()
-    assert isinstance(preset, ImageClassification)
-    return model, head.in_features, Reading(preset.crop_size[0], preset.mean, preset.std)
-
-
-def _published(name: str) -> models.WeightsEnum:
-    """The weights that torchvision publishes for a classifier.
-
-    Raises:
-        InputError: there is no classifier of this name.
-    """
-    known = models.list_models(module=models)
-    if name not in known:
-        raise InputError(f"torchvision has no classifier {name}; it has {', '.join(known)}")
-    weights: models.WeightsEnum = models.get_model_weights(name).DEFAULT
-    return weights

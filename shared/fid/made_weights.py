@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision import models
 
 from shared.files.atomic import atomic_write
 
@@ -16,6 +15,8 @@ def write_made_weights(path: Path, seed: int = 0) -> None:
 
     Every layer's output is normalised on noise, so that features neither vanish nor explode.
     """
+    from torchvision import models
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = models.inception_v3(weights=None, num_classes=1008, aux_logits=False, transform_input=False, init_weights=False)

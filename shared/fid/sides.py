@@ -27,6 +27,10 @@ Side = list[Path] | FeatureStatistics
 log = logging.getLogger(__name__)
 
 
+FORMAT = "1"
+"""Changes when the same images and network give other statistics."""
+
+
 @dataclass
 class DistanceConfig:
     """How the distance between two sets of images is taken."""
@@ -166,10 +170,6 @@ def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
         write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")
-
-
-FORMAT = "1"
-"""Changes when the same images and network give other statistics."""
 
 
 def cached_statistics(

@@ -1,73 +1,152 @@
-"""The one weights file that makes a Fréchet distance FID: found, downloaded, and checked before it is read.
+"""Weights that others publish: found in torch's cache or at a given path, or downloaded; checked by SHA-256; read without running code.
 
-It is the Inception network of 2015 with 1008 outputs, ported by pytorch-fid. torchvision's own Inception weights give other numbers.
+Whoever needs such a file declares it once, as `WeightsFile`; what is missing, damaged or something else is one line, before any training.
 """
 
 import http.client
 import logging
+import os
+import re
 import shutil
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pytorch_fid.inception import FID_WEIGHTS_URL
+from torch import Tensor
 from tqdm import tqdm
 
 from shared.errors import InputError
 from shared.files.atomic import atomic_write, sha256
 
-SHA256_PREFIX = "6726825d"
 TIMEOUT_SECONDS = 10
 """Longest silence of the server before a download is given up."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "ema", "model_ema", "params")
+"""Under which names training programs put the state dict beside other things, the most explicit first."""
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
 log = logging.getLogger(__name__)
 
 
 class WeightsUnavailable(InputError):
-    """The weights are neither here nor to be downloaded."""
+    """The weights are neither here nor can they be downloaded."""
 
 
-def inception_weights(path: str | Path | None = None) -> Path:
-    """A weights file whose SHA-256 is right.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights that somebody publishes.
 
-    Args:
-        path: the file; None = the copy in torch's cache, where pytorch-fid looks too, downloaded first when it is missing.
+    Attributes:
+        title: what it holds, such as "the VGG-19 weights".
+        url: where it is published; its last part is its name in torch's cache.
+        option: how a user names a file of their own, such as "--loss.vgg_weights FILE".
+        sha256_start: how its SHA-256 begins; empty: as its name says, in the way of torchvision's (`resnet50-0676ba61.pth`).
+        only_this: a file of the user's own is taken only if it is this very one.
+    """
+
+    title: str
+    url: str
+    option: str
+    sha256_start: str = ""
+    only_this: bool = False
+
+    @property
+    def cached(self) -> Path:
+        """Where torch, and those who use its cache, keep the file."""
+        return Path(torch.hub.get_dir(), "checkpoints", self.url.rsplit("/", 1)[-1])
+
+    def find(self, path: str | Path | None = None, *, download: bool = True) -> Path:
+        """The file: `path`, or the copy in torch's cache, which is downloaded first when it is missing.
+
+        Raises:
+            WeightsUnavailable: it is not in the cache and was not downloaded; says which file to put where.
+            InputError: `path` is no file; or a damaged or another file.
+        """
+        file = self.cached if path is None else Path(path)
+        if path is not None and not file.is_file():
+            raise InputError(f"no file {file}; {self.title} were expected there: {self.url}")
+        if path is None and not file.is_file():
+            self._download(file, allowed=download)
+        elif path is None or self.only_this:
+            self._require_content(file)
+        return file
+
+    def _download(self, file: Path, *, allowed: bool) -> None:
+        reason = ""
+        try:
+            if allowed:
+                log.warning("downloading %s from %s", self.title, self.url)
+                with urllib.request.urlopen(self.url, timeout=TIMEOUT_SECONDS) as response, atomic_write(file) as temporary:
+                    size = int(response.headers.get("Content-Length", 0)) or None
+                    with open(temporary, "wb") as target, tqdm.wrapattr(response, "read", total=size, desc=file.name) as source:
+                        shutil.copyfileobj(source, target)
+                    self._require_content(temporary)
+                return
+        except (OSError, http.client.HTTPException) as error:
+            reason = f" and cannot be downloaded ({error})"
+        raise WeightsUnavailable(f"{self.title} are not at {file}{reason}; put {self.url} there, or name the file with {self.option}")
+
+    def _require_content(self, file: Path) -> None:
+        expected, found = self.sha256_start or file_name_hash(self.url), sha256(file)
+        if not found.startswith(expected):
+            raise InputError(
+                f"{file} is damaged or does not hold {self.title}: its SHA-256 begins {found[:8]}, {expected} was expected; "
+                f"replace it by {self.url}"
+            )
+
+
+def file_name_hash(url: str) -> str:
+    """The beginning of the SHA-256 that the name of a file of torchvision's ends with."""
+    return url.rsplit("-", 1)[-1].split(".")[0]
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors by name of a .pth file, without what training programs put around them: `WRAPPERS` and `PREFIXES`; says what it took.
 
     Raises:
-        WeightsUnavailable: it is not here and the download failed; says which file to put where.
-        InputError: another or a damaged file.
+        InputError: no such file, unreadable, with code in it (which is never run), or no tensors by name; says what it holds instead.
     """
-    file = cached_path() if path is None else Path(path)
-    if path is None and not file.is_file():
-        _download(file)
-    _require_hash(file)
-    return file
+    content, taken = _load(path), list[str]()
+    while isinstance(content, Mapping) and not _is_state_dict(content):
+        key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if key is None:
+            break
+        content, taken = content[key], [*taken, key]
+    if not isinstance(content, Mapping) or not _is_state_dict(content):
+        raise InputError(f"{path} holds {_describe(content)}; tensors by name (a state dict) were expected")
+    state = dict(content)
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state, taken = {key.removeprefix(prefix): tensor for key, tensor in state.items()}, [*taken, f"without {prefix!r}"]
+    if taken:
+        log.warning("%s: took the %d tensors of %s", path, len(state), ", ".join(taken))
+    return state
 
 
-def cached_path() -> Path:
-    """Where torch and pytorch-fid keep the file."""
-    return Path(torch.hub.get_dir(), "checkpoints", FID_WEIGHTS_URL.rsplit("/", 1)[-1])
+def _is_state_dict(content: Mapping[object, object]) -> bool:
+    return len(content) > 0 and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
-def _download(file: Path) -> None:
-    log.warning("downloading the Inception weights (91 MiB) from %s", FID_WEIGHTS_URL)
+def _load(path: str | os.PathLike[str]) -> object:
     try:
-        with urllib.request.urlopen(FID_WEIGHTS_URL, timeout=TIMEOUT_SECONDS) as response, atomic_write(file) as temporary:
-            size = int(response.headers.get("Content-Length", 0)) or None
-            with open(temporary, "wb") as target, tqdm.wrapattr(response, "read", total=size, desc="Inception weights") as source:
-                shutil.copyfileobj(source, target)
-            _require_hash(temporary)
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsUnavailable(
-            f"the Inception weights are not at {file} and cannot be downloaded ({error}); put the file {FID_WEIGHTS_URL} there, or name it"
-        ) from error
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}; a .pth file of weights was expected there") from error
+    except Exception as error:  # a damaged file fails in any way
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds code ({code[1]}), which is not run" if code else "it is damaged or no .pth file"
+        raise InputError(f"cannot read {path}: {reason}; give a file of weights alone, as torch.save writes a state dict") from error
 
 
-def _require_hash(file: Path) -> None:
-    if not file.is_file():
-        raise InputError(f"no Inception weights at {file}; download {FID_WEIGHTS_URL} to there")
-    found = sha256(file)
-    if not found.startswith(SHA256_PREFIX):
-        raise InputError(
-            f"{file} is not the FID weights file or is damaged: its SHA-256 begins {found[:8]}, {SHA256_PREFIX} was expected; "
-            f"replace it by {FID_WEIGHTS_URL}"
-        )
+def _describe(content: object) -> str:
+    """A few words on what a file holds that is no state dict."""
+    if isinstance(content, Tensor):
+        return f"one tensor of shape {tuple(content.shape)}"
+    if isinstance(content, Mapping):
+        names = [str(key) for key in content]
+        return f"a mapping of {len(names)} entries ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+    return f"a {type(content).__name__}" + (f" of {len(content)} entries" if isinstance(content, (list, tuple)) else "")

@@ -6,17 +6,18 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from shared.report.class_scores import ClassScores
 from shared.report.model import ComparisonReport, LossCurve, ScoreKind
 from shared.report.statistics import Spread, arm_spread
 from shared.report.tables import number, score_decimals, spread_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ARM_COLOURS = ("#4477aa", "#d9a520", "#dd5566", "#2e9950", "#aa3377", "#44a9c4", "#8a8a8a")
 """Told apart by colour-blind readers, legible on white and on black."""
@@ -139,21 +140,21 @@ def _axis_range(report: ComparisonReport, score: str, references: Sequence[float
     return min(ends) - (0.03 * span if min(ends) < 0 else 0.0), max(ends) + 0.03 * span
 
 
-def _label(axes: Axes, row: int, name: str, value: str, longest: int = 22) -> None:
+def _label(axes: "Axes", row: int, name: str, value: str, longest: int = 22) -> None:
     """Name and value above the bar of a row, where long names have room."""
     name = name if len(name) <= longest else name[: longest - 1] + "…"
     axes.text(0, row - 0.36, name, transform=axes.get_yaxis_transform(), color=INK)
     axes.text(1, row - 0.36, value, transform=axes.get_yaxis_transform(), color=INK, ha="right")
 
 
-def _arm_bar(axes: Axes, row: int, spread: Spread) -> None:
+def _arm_bar(axes: "Axes", row: int, spread: Spread) -> None:
     axes.barh(row, spread.mean, height=BAR, color=arm_colour(row), alpha=0.85)
     if spread.deviation is not None:
         axes.errorbar(spread.mean, row, xerr=spread.deviation, color=INK, elinewidth=1, capsize=2, capthick=1)
         axes.plot(list(spread.values.values()), [row + 0.25] * len(spread.values), "o", ms=2.6, mew=0, color=arm_colour(row))
 
 
-def _line_across(axes: Axes, value: float, num_arms: int) -> None:
+def _line_across(axes: "Axes", value: float, num_arms: int) -> None:
     """A dotted line over the arms' bars and not over their labels."""
     rows = np.arange(num_arms)
     axes.vlines(np.full(num_arms, value), rows - 0.22, rows + 0.22, INK, lw=0.9, ls=":")
@@ -165,8 +166,11 @@ def _line(report: ComparisonReport, column: str) -> str:
 
 
 @contextmanager
-def _axes(height: float, width: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
+def _axes(height: float, width: float = 2.9) -> Iterator[tuple["Figure", "Axes"]]:
     """An empty chart, of one column's width if nothing else is said; matplotlib's settings are restored afterwards."""
+    import matplotlib  # here, as it takes a second that --help and refusals need not wait for
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(
         {
             "svg.fonttype": "none",  # text stays text: smaller, selectable, in the page's font
@@ -183,9 +187,11 @@ def _axes(height: float, width: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _to_svg(figure: Figure, title: str) -> str:
+def _to_svg(figure: "Figure", title: str) -> str:
     """SVG to stand inside an HTML page: no prologue, no addresses, the page's font and colours."""
     buffer = io.StringIO()
+    import matplotlib
+
     with matplotlib.rc_context({"svg.hashsalt": title}):  # the same report gives the same file
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()

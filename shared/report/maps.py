@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from shared.report.class_scores import hex_colour
 from shared.report.model import EmbeddingMap
@@ -16,6 +15,11 @@ WIDTH, HEIGHT, EDGE, RADIUS = 760, 500, 40, 4
 FONT_SIZE, CHARACTER_WIDTH, LONGEST_LABEL = 11, 6.0, 24
 LABEL_ALL_UP_TO = 60
 Box = tuple[float, float, float, float]
+
+
+STEPS, NEGATIVES, LEARNING_RATE = 300, 5, 0.3
+FEWEST = 6
+"""Classes from which there are neighbourhoods to keep."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,6 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-STEPS, NEGATIVES, LEARNING_RATE = 300, 5, 0.3
-
-
 def neighbour_plane(vectors: np.ndarray, neighbours: int = 10, seed: int = 0) -> np.ndarray:
     """Positions (C, 2) of the rows of (C, D), starting from their two main axes; the same seed gives the same map."""
     ids, _ = nearest_classes(vectors, neighbours)
@@ -163,6 +164,8 @@ def neighbour_plane(vectors: np.ndarray, neighbours: int = 10, seed: int = 0) ->
 def neighbours_kept(vectors: np.ndarray, positions: np.ndarray, neighbours: int = 10) -> float:
     """Share of the nearest classes of (C, D) that are also among the nearest in the plane (C, 2), in [0, 1]."""
     ids, _ = nearest_classes(vectors, neighbours)
+    from scipy.spatial import KDTree
+
     _, found = KDTree(positions).query(positions, ids.shape[1] + 1)
     near = [row[row != index][: ids.shape[1]] for index, row in enumerate(found)]
     return float(np.mean([len(np.intersect1d(*pair)) / ids.shape[1] for pair in zip(ids, near)]))
@@ -175,10 +178,6 @@ def _pull(positions: np.ndarray, pairs: np.ndarray, slope: Callable[[np.ndarray]
     forces = 2 * slope((apart**2).sum(axis=1))[:, None] * apart
     along = [np.bincount(first, axis, count) - np.bincount(second, axis, count) for axis in forces.T]
     return np.stack(along, axis=1)
-
-
-FEWEST = 6
-"""Classes from which there are neighbourhoods to keep."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from shared.data.spec import DatasetSpec
@@ -46,6 +45,8 @@ def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Pa
 
 def to_html(report: ComparisonReport) -> str:
     """The page as text. Every string of the report is escaped; only our own SVG goes in as markup."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     loader = FileSystemLoader(Path(__file__).parent / "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     maps = class_maps(report.embedding_map) if report.embedding_map else []

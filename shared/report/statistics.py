@@ -9,6 +9,10 @@ import numpy as np
 
 from shared.report.model import ComparisonReport, Score, ScoreKind
 
+CONFIDENCE = 0.95
+ALL_PAIRS = 4
+"""Most arms that are compared two by two; there would be too many pairs of more."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -73,11 +77,6 @@ def _score_caveats(report: ComparisonReport) -> list[str]:
         if broken := [f"{run.semantics} seed {run.seed}" for run, score in taken if not math.isfinite(score.value)]:
             found.append(f"{kind.name}: not finite for {', '.join(broken)}; the mean of that arm is therefore not given.")
     return found
-
-
-CONFIDENCE = 0.95
-ALL_PAIRS = 4
-"""Most arms that are compared two by two; there would be too many pairs of more."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ FREE_IF_IMAGES_STAY = {"train.batch_size", "train.accumulation"}
 """Settings that a continued run may change as `explain_change` allows it."""
 
 
+Item = TypeVar("Item")
+
+
 class Spread(NamedTuple):
     """`processes` × `passes` × `batch_size` images an update."""
 
@@ -65,9 +68,6 @@ def explain_change(before: Spread, now: Spread, where: str) -> str:
     return f"there were {before} and are now {now}: other images come next than without the change, and more or fewer of them an update"
 
 
-Item = TypeVar("Item")
-
-
 def choose_device(name: str, threads: int | None = None) -> torch.device:
     """`auto` is CUDA when it can be used; of several processes each has a device of its own. `threads` limits the CPU threads of this
     process.
@@ -93,9 +93,15 @@ def _usable_kind(name: str) -> str:
     return "cuda"
 
 
+def seed_of(*numbers: int, purpose: int | None = None) -> int:
+    """A 63-bit seed that follows from numbers ≥ 0; `purpose` keeps streams apart that are counted by the same numbers."""
+    sequence = np.random.SeedSequence(numbers, spawn_key=() if purpose is None else (purpose,))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Make every random draw of a step (dropout, style) a function of (seed, step, rank), so that resuming needs no generator state."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(seed_of(seed, step, rank))
 
 
 def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0, unit: str = "step") -> "tqdm[Item]":
@@ -192,8 +198,3 @@ def leave_if_asked(stop: StopRequest, run: RunDirectory, state: TrainingState) -
     if stop.accepted:
         run.close()
         raise Stopped(f"step {state.step} is saved; the same command with --run_dir {run.path} continues")
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed that is a function of these whole numbers ≥ 0."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -22,6 +22,9 @@ from synth.semantics import semantics_title
 from synth.semantics.edges import batch_edges
 from synth.trained import load_generator
 
+PROTOCOL, SEGMENTATION = "protocol.yaml", "segmentation.yaml"
+"""Settings files in the folder of a comparison: what all generators share, and what all variants' embeddings share."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -96,10 +99,6 @@ def layout_samples(arm: Arm, loader: BatchLoader, device: torch.device, samples:
             own = None if edges is None else edges[place].expand(samples, -1, -1)
             images = generate(trained.generator, label_map.expand(samples, -1, -1), edges=own)
             yield torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-PROTOCOL, SEGMENTATION = "protocol.yaml", "segmentation.yaml"
-"""Settings files in the folder of a comparison: what all generators share, and what all variants' embeddings share."""
 
 
 def arms_of(config: CompareConfig, folder: Path) -> list[Arm]:

@@ -26,13 +26,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from shared.distributed import sum_over_processes, world_size
 from shared.errors import InputError
 from shared.joint_norm import JointBatchNorm, Moments, joint_moments
-from shared.kernels import kernels_missing
+from shared.kernels import kernels_missing, outside_graphs
 from synth.kernels.bags import Bags
 from synth.kernels.rows import Maps, Rows, sum_partial_sums
 from synth.kernels.sweeps import Sweeps, TorchSweeps
 
 
-@torch.compiler.disable
+@outside_graphs
 def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float = 1.0) -> Tensor:
     """Normalise, scale, shift and activate.
 

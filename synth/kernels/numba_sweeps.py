@@ -20,6 +20,11 @@ from synth.kernels.bags import Bags
 WORTH_A_THREAD = 2**14  # numbers
 
 
+VECTOR, MATRIX = types.float32[::1], types.float32[:, ::1]
+IDS, INTEGER = types.int64[::1], types.int64
+BLOCK = 64  # pixels that are summed in float32
+
+
 class NumbaSweeps:
     """`synth.kernels.sweeps.Sweeps` for float32."""
 
@@ -65,11 +70,6 @@ def _bounds(x: Tensor) -> list[tuple[int, int]]:
 def _run(kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
     """Each call on a thread, with tensors as arrays."""
     run_in_threads(lambda values: kernel(*(v.detach().numpy() if isinstance(v, Tensor) else v for v in values)), calls)
-
-
-VECTOR, MATRIX = types.float32[::1], types.float32[:, ::1]
-IDS, INTEGER = types.int64[::1], types.int64
-BLOCK = 64  # pixels that are summed in float32
 
 
 @cache

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from shared.kernels import kernels_missing
+from shared.kernels import kernels_missing, outside_graphs
 from synth.kernels.bags import Bags, torch_bag_sums
 
 Pair = tuple[int, int]
@@ -57,7 +57,7 @@ def bag_sums_for(rows: Tensor) -> Callable[..., Tensor]:
     return torch_bag_sums
 
 
-@torch.compiler.disable
+@outside_graphs
 def sum_rows(rows: Tensor, bags: Bags) -> Tensor:
     """The product bags · rows: (num_rows, O) -> (bags, O), differentiable in `rows`."""
     return _SumRows.apply(rows, bags)

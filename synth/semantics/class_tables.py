@@ -23,6 +23,9 @@ from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.run.directory import find_runs
 
+Contents = tuple[list[str] | None, np.ndarray]
+EMBEDDINGS_FILE = "class_embeddings.safetensors"
+
 
 @dataclass(frozen=True, eq=False)
 class ClassTable:
@@ -83,9 +86,6 @@ def read_class_table(path: str | Path) -> ClassTable:
             row = int(bad.argmax())
             raise InputError(f"the row of class {names[row] if names else row} in {path} {problem}; every class needs a direction")
     return ClassTable(None if names is None else tuple(names), F.normalize(torch.from_numpy(rows)).float(), str(path))
-
-
-Contents = tuple[list[str] | None, np.ndarray]
 
 
 def _read_embedding_file(path: Path) -> Contents:
@@ -154,7 +154,6 @@ READERS: dict[str, Callable[[Path], Contents]] = {
     ".npy": _read_npy,
     ".csv": _read_csv,
 }
-EMBEDDINGS_FILE = "class_embeddings.safetensors"
 
 
 def find_embeddings(path: str | None, spec: DatasetSpec, *, required: bool) -> Path | None:

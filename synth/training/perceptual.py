@@ -5,63 +5,37 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.vgg import VGG19_Weights, cfgs, make_layers
 
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
+from shared.backbone import ImageNetNormalise
 from shared.errors import InputError
+from shared.files.weights import WeightsFile, read_state_dict
 
 LAYER_WEIGHTS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}
 """Weight of each compared layer by its place in torchvision's VGG-19: relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
-URL = VGG19_Weights.IMAGENET1K_V1.url
+VGG19_WEIGHTS = WeightsFile("the VGG-19 weights", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "--loss.vgg_weights FILE")
+"""torchvision's, trained on ImageNet."""
 
-
-def cached_vgg_weights() -> Path:
-    """Where torch keeps the downloaded file."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
-
-
-def find_vgg_weights(path: str | Path | None = None, *, download: bool = True) -> Path:
-    """The file of VGG-19 weights: `path` if given, else torch's cache, else downloaded into it.
-
-    Raises InputError, one sentence that says what to put where, when there is none.
-    """
-    wanted = cached_vgg_weights() if path is None else Path(path)
-    if wanted.is_file():
-        return wanted
-    reason = ""
-    if path is None and download:
-        try:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(URL, str(wanted), hash_prefix=wanted.stem.rsplit("-", 1)[1], progress=False)
-            return wanted
-        except (OSError, RuntimeError) as error:  # no network, or a damaged file
-            reason = f" and downloading failed ({error})"
-    raise InputError(f"the perceptual loss needs the VGG-19 weights: {wanted} does not exist{reason}; put the file from {URL} there")
+CHANNELS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512, 512, 512, 512, None)
+"""Of the 3×3 convolutions (Simonyan and Zisserman, 2015, Table 1, E); None is a max-pooling."""
 
 
 class PerceptualLoss(nn.Module):
     """Weighted L1 between VGG-19 features of two images. Frozen.
 
-    weights: the file of torchvision's VGG-19 weights; see `find_vgg_weights`.
+    weights: the file of torchvision's VGG-19 weights; see `VGG19_WEIGHTS`.
     normalise: bring images to the statistics VGG was trained with. The published losses feed [−1, 1] as it is (False).
     Raises InputError when the file is not a VGG-19 state dict.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, weights: str | Path, *, normalise: bool = False) -> None:
         super().__init__()
-        self.features = make_layers(cfgs["E"], batch_norm=False)[: max(LAYER_WEIGHTS) + 1]
+        self.features = _vgg19_features()[: max(LAYER_WEIGHTS) + 1]
+        state, wanted = read_state_dict(weights), self.features.state_dict()
         try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            wanted = self.features.state_dict().keys()
             self.features.load_state_dict({key: state[f"features.{key}"] for key in wanted})
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise InputError(f"{weights} does not hold the weights of torchvision's VGG-19: {error}") from error
-        self.normalise = normalise
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{weights} does not hold the weights of torchvision's VGG-19: {' '.join(str(error).split())}") from error
+        self.normalise = ImageNetNormalise() if normalise else None
         self.requires_grad_(False)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -72,11 +46,24 @@ class PerceptualLoss(nn.Module):
         return torch.stack([weight * F.l1_loss(feature, target) for weight, feature, target in layers]).sum()
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        if self.normalise:
-            images = ((images + 1) / 2 - self.mean) / self.std
+        if self.normalise is not None:
+            images = self.normalise((images + 1) / 2)
         compared = []
         for place, layer in enumerate(self.features):
             images = layer(images)
             if place in LAYER_WEIGHTS:
                 compared.append(images)
         return compared
+
+
+def _vgg19_features() -> nn.Sequential:
+    """The convolutions of VGG-19, with places and names as in torchvision's `features`."""
+    layers: list[nn.Module] = []
+    width = 3
+    for channels in CHANNELS:
+        if channels is None:
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            width = channels
+    return nn.Sequential(*layers)

@@ -14,6 +14,9 @@ from shared.run.training import progress
 from synth.generator import SpadeGenerator
 from synth.semantics.edges import batch_edges
 
+STATISTICS_BATCHES = 50
+"""Training batches that the final BatchNorm statistics are taken over, as in boschresearch/OASIS."""
+
 
 class AdamSettings(NamedTuple):
     """What the two Adam optimisers start with."""
@@ -42,10 +45,6 @@ def learning_rate_factor(step: int, total_steps: int, constant_part: float = 0.5
     if step < constant_steps:
         return 1.0
     return max(0.0, (total_steps - step) / max(total_steps - constant_steps, 1))
-
-
-STATISTICS_BATCHES = 50
-"""Training batches that the final BatchNorm statistics are taken over, as in boschresearch/OASIS."""
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 
 from seg.config import ModelConfig
 from seg.export import portable_segmenter
-from seg.inference import Segmenter
+from seg.model import Segmenter
 from seg.trained import TrainedSegmenter, segmenter_from
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.spec import DatasetSpec

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from shared.backbone import PRETRAINED_BATCH_NORM_MOMENTUM, build_backbone, normalisation
+from shared.backbone import _IMAGENET_WEIGHTS, PRETRAINED_BATCH_NORM_MOMENTUM, build_backbone, normalisation
 from shared.errors import InputError
+from shared.files.atomic import sha256
+from shared.files.weights import WeightsFile
 
 NAMES = ["tiny", "mobilenet_v2", "resnet50", "resnet101"]
 
@@ -22,7 +24,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     def refuse(*_: object, **__: object) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     previous = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path))
     yield tmp_path / "checkpoints"
@@ -86,10 +88,12 @@ def test_tiny_weights_from_its_own_state(tmp_path: Path) -> None:
         assert torch.equal(tensor, trained.state_dict()[key])
 
 
-def test_cached_weights_need_no_network(offline_hub: Path) -> None:
-    offline_hub.mkdir()
+def test_cached_weights_need_no_network(offline_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = models.mobilenet_v2().state_dict()
-    torch.save(state, offline_hub / "mobilenet_v2-b0353104.pth")
+    offline_hub.mkdir(parents=True)
+    torch.save(state, offline_hub / "made.pth")
+    published = WeightsFile("made weights", "https://example.org/made.pth", "--none", sha256_start=sha256(offline_hub / "made.pth"))
+    monkeypatch.setitem(_IMAGENET_WEIGHTS, "mobilenet_v2", published)
     backbone = build_backbone("mobilenet_v2", pretrained=True)
     assert torch.equal(backbone.stages[0][0][0].weight, state["features.0.0.weight"])
 
@@ -112,10 +116,10 @@ def test_refusals(tmp_path: Path) -> None:
         build_backbone("tiny", norm="layer")
     with pytest.raises(InputError, match="no ImageNet weights for the backbone 'tiny'"):
         build_backbone("tiny", pretrained=True)
-    with pytest.raises(InputError, match=r"there is no weights file .*absent\.pth"):
+    with pytest.raises(InputError, match=r"no file .*absent\.pth"):
         build_backbone("tiny", weights_path=tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(InputError, match=r"cannot read .*text\.pth: not a state dict"):
+    with pytest.raises(InputError, match=r"cannot read .*text\.pth: it is damaged or no"):
         build_backbone("tiny", weights_path=tmp_path / "text.pth")
     torch.save(build_backbone("tiny").state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(InputError, match=r"tiny\.pth does not fit the backbone 'mobilenet_v2': .* tensors are missing"):

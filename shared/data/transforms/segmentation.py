@@ -1,15 +1,27 @@
 """Transforms for segmentation: images are resized bilinearly and normalised as ImageNet's."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import InterpolationMode, functional
 
 from shared.constants import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
-from shared.data.transforms.steps import JointTransform, PadTo, Resize, Size, mirror, normalise, random_offset, require_sizes, resize
+from shared.data.transforms.steps import (
+    ColourJitter,
+    JointTransform,
+    Normalise,
+    PadTo,
+    Parts,
+    Resize,
+    Size,
+    Step,
+    cut_out,
+    mirror,
+    random_offset,
+    require_sizes,
+    resize,
+    size_of,
+)
 from shared.errors import InputError
 
 
@@ -51,9 +63,9 @@ class TrainCrop(JointTransform):
         if class_crop > 0:
             assert class_weights is not None, "a class is drawn by weights"
             centre = _ClassPixel(class_crop, class_weights)
-        colour = [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
-        cut = [*_resize_to(resize), _RandomScaleCrop(size, scale, centre), *mirror(flip)]
-        super().__init__(*cut, *colour, *normalise(IMAGENET_MEAN, IMAGENET_STD), PadTo(size))
+        colour = [ColourJitter(jitter)] if jitter else []
+        cut: list[Step] = [*_resize_to(resize), _RandomScaleCrop(size, scale, centre), *([mirror] if flip else [])]
+        super().__init__(*cut, *colour, Normalise(IMAGENET_MEAN, IMAGENET_STD), PadTo(size))
 
 
 class EvalResize(JointTransform):
@@ -61,11 +73,11 @@ class EvalResize(JointTransform):
 
     def __init__(self, size: Size | None = None) -> None:
         require_sizes(size)
-        super().__init__(*_resize_to(size), *normalise(IMAGENET_MEAN, IMAGENET_STD))
+        super().__init__(*_resize_to(size), Normalise(IMAGENET_MEAN, IMAGENET_STD))
 
 
-def _resize_to(size: Size | None) -> list[v2.Transform]:
-    return [] if size is None else [Resize(partial(_exactly, target=size), InterpolationMode.BILINEAR)]
+def _resize_to(size: Size | None) -> list[Step]:
+    return [] if size is None else [Resize(partial(_exactly, target=size), "bilinear")]
 
 
 def _exactly(height: int, width: int, *, target: Size) -> Size:
@@ -95,29 +107,24 @@ class _ClassPixel:
         return divmod(int(places[torch.randint(len(places), ())]), label_map.shape[1])
 
 
-class _RandomScaleCrop(v2.Transform):
+class _RandomScaleCrop:
     """Enlarge by a random factor and cut out `size`, in the cheaper order: cut out what will be seen, then resize that.
 
     The place is random, unless `centre` finds one; then that is in the middle, or as near to it as the picture allows.
     """
 
     def __init__(self, size: Size, scale: tuple[float, float], centre: _ClassPixel | None = None) -> None:
-        super().__init__()
         self.size, self.scale, self.centre = size, scale, centre
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+    def __call__(self, parts: Parts) -> Parts:
         scale = float(torch.empty(()).uniform_(*self.scale))
-        available = functional.get_size(flat_inputs[0])
-        seen = [min(a, max(1, round(side / scale))) for a, side in zip(available, self.size)]
-        place = None if self.centre is None else self.centre(flat_inputs[1].as_subclass(torch.Tensor))
+        available = size_of(parts)
+        height, width = (min(a, max(1, round(side / scale))) for a, side in zip(available, self.size))
+        place = None if self.centre is None else self.centre(parts[1])
         if place is None:
-            top, left = (random_offset(a, s) for a, s in zip(available, seen))
+            top, left = (random_offset(a, s) for a, s in zip(available, (height, width)))
         else:
-            top, left = (min(max(p - s // 2, 0), a - s) for p, a, s in zip(place, available, seen))
-        window = {"top": top, "left": left, "height": seen[0], "width": seen[1]}
+            top, left = (min(max(p - s // 2, 0), a - s) for p, a, s in zip(place, available, (height, width)))
         # rounding the window must not leave a row or column to pad where the picture goes on
-        size = [side if s < a else min(side, round(s * scale)) for a, s, side in zip(available, seen, self.size)]
-        return {"window": window, "size": [max(1, side) for side in size]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return resize(functional.crop(inpt, **params["window"]), params["size"], InterpolationMode.BILINEAR)
+        size = [side if s < a else min(side, round(s * scale)) for a, s, side in zip(available, (height, width), self.size)]
+        return resize(cut_out(parts, (top, left), (height, width)), (max(1, size[0]), max(1, size[1])), "bilinear")

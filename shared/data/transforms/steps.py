@@ -1,18 +1,19 @@
 """What joint transforms are made of.
 
-Built on torchvision's v2 transforms, so every random draw comes from torch's global generator. Pixels stay uint8 until the image has
-its final size. Ids are resized to the nearest pixel centre, which is where antialiased images have that pixel too. Pixels
-outside the picture get `IGNORE_INDEX` in both maps and 0 in the normalised image.
+A step takes and gives the parts of a sample: the image (3, H, W) first, then its maps of ids (H, W). Resampling and colours are
+torchvision's, which is imported at the first picture: it takes seconds, and a refusal or --help needs none of it. Every random draw comes
+from torch's global generator. Pixels stay uint8 until the image has its final size. Ids are resized to the nearest pixel centre, which
+is where antialiased images have that pixel too. Pixels outside the picture get `IGNORE_INDEX` in the maps and 0 in the normalised image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from types import ModuleType
+from typing import Literal
 
 import torch
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import InterpolationMode, functional
-from torchvision.tv_tensors import Image, Mask, TVTensor, wrap
+from torch import Tensor
 
 from shared.constants import IGNORE_INDEX
 from shared.data.spec import Sample
@@ -21,85 +22,119 @@ from shared.errors import InputError
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""Of images; both are antialiased."""
+
+Parts = list[Tensor]
+Step = Callable[[Parts], Parts]
+
+
+@cache
+def torchvision_v2() -> ModuleType:
+    """torchvision's transforms."""
+    from torchvision.transforms import v2
+
+    return v2
+
 
 class JointTransform:
-    """Applies torchvision v2 transforms, in order, to all parts of a sample."""
+    """Applies steps, in order, to all parts of a sample."""
 
-    def __init__(self, *steps: v2.Transform) -> None:
-        self.steps = v2.Compose(list(steps))
+    def __init__(self, *steps: Step) -> None:
+        self.steps = steps
 
     def __call__(self, sample: Sample) -> Sample:
-        maps = [sample.label_map] if sample.instance_map is None else [sample.label_map, sample.instance_map]
-        # one list, so that a step without parameters keeps the number of parts
-        parts = self.steps([Image(sample.image), *map(Mask, maps)])
-        image, label_map, *rest = (part.as_subclass(torch.Tensor) for part in parts)
+        parts = [sample.image, sample.label_map] + ([] if sample.instance_map is None else [sample.instance_map])
+        for step in self.steps:
+            parts = step(parts)
+        image, label_map, *rest = parts
         return replace(sample, image=image, label_map=label_map, instance_map=rest[0] if rest else None)
 
 
-class Resize(v2.Transform):
+class Resize:
     """Resize to `new_size(height, width)` of the picture that comes."""
 
-    def __init__(self, new_size: Callable[[int, int], Size], interpolation: InterpolationMode) -> None:
-        super().__init__()
+    def __init__(self, new_size: Callable[[int, int], Size], interpolation: Interpolation) -> None:
         self.new_size, self.interpolation = new_size, interpolation
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        return {"size": self.new_size(*functional.get_size(flat_inputs[0]))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return resize(inpt, params["size"], self.interpolation)
+    def __call__(self, parts: Parts) -> Parts:
+        return resize(parts, self.new_size(*size_of(parts)), self.interpolation)
 
 
-class Crop(v2.Transform):
+class Crop:
     """Cut out `size`, or all there is of it."""
 
     def __init__(self, size: Size, random: bool) -> None:
-        super().__init__()
         self.size, self.random = size, random
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        height, width = available = functional.get_size(flat_inputs[0])
+    def __call__(self, parts: Parts) -> Parts:
+        height, width = available = size_of(parts)
         kept = min(height, self.size[0]), min(width, self.size[1])
         top, left = (random_offset(a, k) if self.random else (a - k) // 2 for a, k in zip(available, kept))
-        return {"top": top, "left": left, "height": kept[0], "width": kept[1]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return functional.crop(inpt, **params)
+        return cut_out(parts, (top, left), kept)
 
 
-class PadTo(v2.Transform):
+class PadTo:
     """Fill up to `size` at the right and at the bottom."""
 
     def __init__(self, size: Size) -> None:
-        super().__init__()
         self.size = size
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        height, width = functional.get_size(flat_inputs[0])
-        return {"padding": [0, 0, self.size[1] - width, self.size[0] - height]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if not any(params["padding"]):
-            return inpt
-        return functional.pad(inpt, params["padding"], fill=IGNORE_INDEX if isinstance(inpt, Mask) else 0.0)
-
-
-def mirror(flip: bool) -> list[v2.Transform]:
-    """Mirror half of the samples left to right, or none."""
-    return [v2.RandomHorizontalFlip()] if flip else []
+    def __call__(self, parts: Parts) -> Parts:
+        height, width = size_of(parts)
+        padding = (0, self.size[1] - width, 0, self.size[0] - height)
+        if not any(padding):
+            return parts
+        image, *maps = parts
+        return [torch.nn.functional.pad(image, padding), *(torch.nn.functional.pad(ids, padding, value=IGNORE_INDEX) for ids in maps)]
 
 
-def normalise(mean: tuple[float, ...], std: tuple[float, ...]) -> list[v2.Transform]:
-    """Bytes to float32 in [0, 1], less `mean`, over `std`."""
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+class ColourJitter:
+    """Brightness, contrast and saturation of the image change by factors in [1 − strength, 1 + strength]."""
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, parts: Parts) -> Parts:
+        return [torchvision_v2().ColorJitter(self.strength, self.strength, self.strength)(parts[0]), *parts[1:]]
 
 
-def resize(part: TVTensor, size: Size, interpolation: InterpolationMode) -> TVTensor:
-    """Resize an image or, to the nearest pixel centre, ids (exact up to 2**24: torchvision passes them through float32)."""
-    if isinstance(part, Mask):
-        ids = functional.resize_image(part.as_subclass(torch.Tensor)[None], list(size), InterpolationMode.NEAREST_EXACT)[0]
-        return wrap(ids, like=part)
-    return functional.resize(part, list(size), interpolation, antialias=True)
+class Normalise:
+    """Bytes of the image to float32 in [0, 1], less `mean`, over `std`."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = list(mean), list(std)
+
+    def __call__(self, parts: Parts) -> Parts:
+        functional = torchvision_v2().functional
+        return [functional.normalize(functional.to_dtype(parts[0], torch.float32, scale=True), self.mean, self.std), *parts[1:]]
+
+
+def mirror(parts: Parts) -> Parts:
+    """Mirror half of the samples left to right."""
+    return [part.flip(-1) for part in parts] if torch.rand(1) < 0.5 else parts
+
+
+def size_of(parts: Parts) -> Size:
+    """Height and width of the picture."""
+    return parts[1].shape[0], parts[1].shape[1]
+
+
+def cut_out(parts: Parts, corner: tuple[int, int], size: Size) -> Parts:
+    """The window of that size whose (top, left) is `corner`, which lies inside the picture."""
+    rows, columns = (slice(start, start + length) for start, length in zip(corner, size))
+    return [part[..., rows, columns] for part in parts]
+
+
+def resize(parts: Parts, size: Size, interpolation: Interpolation) -> Parts:
+    """Resize the image and, to the nearest pixel centre, the ids (exact up to 2**24: torchvision passes them through float32)."""
+    v2 = torchvision_v2()
+    image, *maps = parts
+    nearest = v2.InterpolationMode.NEAREST_EXACT
+    return [
+        v2.functional.resize(image, list(size), v2.InterpolationMode(interpolation), antialias=True),
+        *(v2.functional.resize(ids[None], list(size), nearest)[0] for ids in maps),
+    ]
 
 
 def random_offset(available: int, wanted: int) -> int:

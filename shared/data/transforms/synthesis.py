@@ -3,9 +3,7 @@
 from functools import partial
 from typing import Literal
 
-from torchvision.transforms.v2 import InterpolationMode
-
-from shared.data.transforms.steps import Crop, JointTransform, PadTo, Resize, Size, mirror, normalise, require_sizes
+from shared.data.transforms.steps import Crop, JointTransform, Normalise, PadTo, Resize, Size, mirror, require_sizes
 from shared.errors import InputError
 
 SynthMode = Literal[
@@ -55,8 +53,8 @@ class SynthTransform(JointTransform):
         new_size = partial(_new_size, mode=mode, target=load_size or size, unit=None if cropped else multiple)
         crop = [Crop(size, random_crop)] if cropped else []
         pad = [PadTo(size)] if cropped else []
-        steps = [Resize(new_size, InterpolationMode.BICUBIC), *crop, *mirror(flip)]
-        super().__init__(*steps, *normalise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), *pad)
+        flips = [mirror] if flip else []
+        super().__init__(Resize(new_size, "bicubic"), *crop, *flips, Normalise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), *pad)
 
 
 def _new_size(height: int, width: int, *, mode: SynthMode, target: Size, unit: int | None) -> Size:

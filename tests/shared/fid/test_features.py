@@ -3,23 +3,22 @@
 import hashlib
 import logging
 import urllib.error
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from pytorch_fid import inception
 from torchvision import models
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from shared.backbone import build_backbone
 from shared.encoder_file import load_encoder, save_encoder
 from shared.errors import InputError
-from shared.fid import Extractor, frechet_distance, kernel_distance
+from shared.fid import Extractor, features, frechet_distance, kernel_distance
 from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics
 from shared.fid.made_weights import write_made_weights
-from shared.files.weights import cached_path, inception_weights
 
 META = {"backbone": "tiny", "output_stride": 16, "dataset": "park"}
 
@@ -170,38 +169,19 @@ def test_another_file_is_not_the_fid_weights(tmp_path: Path, encoder_file: Path,
     (tmp_path / "weights.pth").write_bytes(b"not the weights")
     with pytest.raises(InputError, match=r"SHA-256 begins [0-9a-f]{8}, 6726825d was expected"):
         build_feature_network(name, weights_path=tmp_path / "weights.pth", encoder_path=encoder_file)
-    with pytest.raises(InputError, match="no Inception weights at"):
+    with pytest.raises(InputError, match=r"no file .*gone.pth; the Inception weights were expected"):
         build_feature_network(name, weights_path=tmp_path / "gone.pth", encoder_path=encoder_file)
-
-
-def test_a_wrong_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "served").write_bytes(b"a proxy's login page")
-    monkeypatch.undo()
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr("shared.files.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
-    with pytest.raises(InputError, match="is not the FID weights file"):
-        inception_weights()
-    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
-
-
-def test_a_right_download_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "served").write_bytes(b"weights")
-    monkeypatch.undo()
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr("shared.files.weights.FID_WEIGHTS_URL", (tmp_path / "served").as_uri())
-    monkeypatch.setattr("shared.files.weights.SHA256_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
-    assert inception_weights() == cached_path()
-    assert cached_path().read_bytes() == b"weights"
 
 
 def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights of their layout, which tests cannot download; that the features are pytorch-fid's is a test of the benchmark."""
-    path, fetch = tmp_path / "weights.pth", inception.load_state_dict_from_url
+    path = tmp_path / "weights.pth"
     write_made_weights(path)
-    monkeypatch.setattr("shared.files.weights.SHA256_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    start = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(features, "INCEPTION_WEIGHTS", replace(features.INCEPTION_WEIGHTS, sha256_start=start))
     network = build_feature_network("auto", weights_path=path)
     assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
-    assert inception.load_state_dict_from_url is fetch
+    assert start in network.description
 
 
 # torchvision
@@ -224,12 +204,12 @@ def test_features_of_a_torchvision_model(tmp_path: Path) -> None:
         assert network(images[..., :40, :30]).shape == (2, 1024)
 
 
-def test_torchvision_models_that_are_not_to_be_had(tmp_path: Path) -> None:
+def test_torchvision_models_that_are_not_available(tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(b"no weights")
     for name, path, message in (
         ("resnet51", None, "torchvision has no classifier resnet51; it has .*resnet50"),
-        ("resnet50", None, r"no weights of torchvision/resnet50 at .*hub/checkpoints/resnet50-11ad3fa6.pth; put https://"),
-        ("mobilenet_v3_small", tmp_path / "other.pth", "other.pth does not hold the weights of torchvision/mobilenet_v3_small"),
+        ("resnet50", None, r"the weights of torchvision/resnet50 are not at .*hub/checkpoints/resnet50-11ad3fa6.pth; put https://"),
+        ("mobilenet_v3_small", tmp_path / "other.pth", "cannot read .*other.pth: it is damaged or no .pth file"),
     ):
         with pytest.raises(InputError, match=message):
             build_feature_network(f"torchvision/{name}", weights_path=path)
