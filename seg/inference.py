@@ -61,7 +61,7 @@ class ViewConfig:
 
 @torch.no_grad()
 def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
-    """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
+    """Images (N, 3, H, W) in [0, 1] → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
     if config.single:
         return model.predict(images)
     height, width = images.shape[2:]

@@ -7,7 +7,6 @@ import torch
 from seg.class_crops import class_colours
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import TrainedSegmenter
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.loader import Batch
 from shared.data.spec import DatasetSpec
 from shared.run.directory import RunDirectory
@@ -26,8 +25,7 @@ def log_predictions(
     was_training = model.training
     predictions = model.eval().predict(images.to(device)).cpu()
     model.train(was_training)
-    plain = images * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-    columns = (to_uint8(plain, value_range=UNIT), colour_label_map(label_maps, spec.palette), colour_label_map(predictions, spec.palette))
+    columns = (to_uint8(images, value_range=UNIT), colour_label_map(label_maps, spec.palette), colour_label_map(predictions, spec.palette))
     rows = [picture for row in zip(*columns) for picture in row]
     run.tensorboard.add_image("val/image, labels, prediction", picture_grid(rows, columns=3), step, dataformats="HWC")
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -77,8 +78,10 @@ class LiveBytes(TorchDispatchMode):
 
 def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int], device_type: str) -> np.ndarray:
     """(M, 4) bytes alive after each allocation of a training step with images of `shape` (N, H, W)."""
-    with FakeTensorMode(), LiveBytes() as live:
+    with torch.random.fork_rng(devices=[]):
         model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights_path=None))
+    with FakeTensorMode(), LiveBytes() as live:
+        _take_data_away(model)
         optimizer = build_optimiser(model, lr=1.0)
         for group in optimizer.param_groups:
             group["foreach"] = device_type == "cuda"  # as torch chooses
@@ -97,6 +100,15 @@ def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int],
         live.part = WEIGHTS
         optimizer.step()
     return np.array(live.history, dtype=np.int64)
+
+
+def _take_data_away(model: nn.Module) -> None:
+    """Put tensors without data in the place of a model's. Built for real, as some encoders look at numbers while they are built."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _mark_parts(model: Segmenter, live: LiveBytes) -> None:
