@@ -40,12 +40,13 @@ from synth.comparison.report import (
     shown_names,
     versions_of,
 )
-from synth.comparison.scoring import Scorer, diversity_score, feature_network, find_segmenter, pair_distance_for, score_kinds, write_real
+from synth.comparison.scoring import Scorer, diversity_score, feature_networks, find_segmenter, pair_distance_for, score_kinds, write_real
 from synth.config import Protocol
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.semantics.build import READS_EMBEDDINGS, is_table
 from synth.semantics.class_tables import EMBEDDINGS_FILE, find_embeddings, read_class_table
+from synth.training.perceptual import choose_perceptual
 
 
 def compare(config: CompareConfig) -> None:
@@ -59,14 +60,17 @@ def compare(config: CompareConfig) -> None:
     for name in filter(is_table, config.semantics):
         read_class_table(name).rows_of(spec.class_names, spec.name)
     segmenter = find_segmenter(config.segmenter, spec)
-    network, pair_distance = feature_network(config, segmenter, device), pair_distance_for(config, segmenter, device)
+    networks, pair_distance = feature_networks(config, segmenter, device), pair_distance_for(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
+    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"]["perceptual"] if run.config_path.is_file() else None)
     arms, own_embeddings = arms_of(config, run.path), embedding_trainings(config, run.path)
     if config.dry_run:
         print(to_yaml(to_dict(config)))
         commands_to_run = [*own_embeddings.values(), *(training_command(arm, config, run.path, embeddings_path) for arm in arms)]
         print("\n".join(shlex.join(["python", "-m", *command]) for command in commands_to_run))
-        print(f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {network.title}; would write {run.path}")
+        print(
+            f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {networks[0].title}; would write {run.path}"
+        )
         return
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
     write_text(run.path / PROTOCOL, to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
@@ -87,7 +91,7 @@ def compare(config: CompareConfig) -> None:
         generate_images(arm, loader, device)
 
     # --- Score ----------------------------------------------------------------------------------------------------------
-    scorer = Scorer(network, segmenter, commands, run.path / "real", names, spec)
+    scorer = Scorer(networks, segmenter, commands, run.path / "real", names, spec)
     scorer.segment([arm.images for arm in arms])
     runs = [score_arm(scorer, arm) for arm in arms]
     if pair_distance is not None:
@@ -103,7 +107,7 @@ def compare(config: CompareConfig) -> None:
         dataset=spec,
         created=datetime.now(),
         machine=machine(),
-        score_kinds=score_kinds(network, pair_distance, config.input.size),
+        score_kinds=score_kinds(networks, pair_distance, config.input.size),
         runs=runs,
         references=references,
         pictures=pictures,
@@ -114,7 +118,7 @@ def compare(config: CompareConfig) -> None:
         class_scores=class_scores(arms, segmenter, embeddings, spec, len(names)),
         versions=versions_of(run),
         commands=commands_run(segmenter, embeddings, commands),
-        notes=notes_of(arms, network, config.features),
+        notes=notes_of(arms, networks[0], config.features),
     )
     run.log(f"report: {write_report(report, run.path / 'report').resolve()}")
 

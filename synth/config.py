@@ -54,6 +54,7 @@ class GeneratorConfig:
 
 
 Discriminator = Literal["multiscale", "oasis", "oasis_embedding"]
+Perceptual = Literal["auto", "vgg19", "efficientnet_lite0", "none"]
 
 
 @dataclass
@@ -80,7 +81,8 @@ class DiscriminatorConfig:
     """Compare a pixel with the classes of the batch, and so many nearest classes of each, in place of all classes (oasis_embedding): then
     the time of a step does not depend on the number of classes either. Null: with all, exactly."""
     encoder: str | None = None
-    """Encoder file of a segmentation run, which takes the place of the way down and learns no more (oasis, oasis_embedding)."""
+    """What takes the place of the way down and learns no more (oasis, oasis_embedding): efficientnet_lite0 with its ImageNet weights, or
+    the encoder file of a segmentation run. Null: nothing."""
 
     def __post_init__(self) -> None:
         if self.num_neighbours is not None and self.num_neighbours < 0:
@@ -97,10 +99,13 @@ class LossConfig:
     """Weight of matching the discriminator's features of the real image (multiscale)."""
     label_mix_weight: float = 10.0
     """Weight of LabelMix: mixtures of real and made images must be judged as mixtures (oasis, oasis_embedding); 5 or 10 as published."""
+    perceptual: Perceptual = "auto"
+    """Network of the perceptual loss, frozen: vgg19, as published, whose weights are downloaded where they are missing;
+    efficientnet_lite0, whose weights are installed; none; auto: vgg19 where its weights are at hand, else efficientnet_lite0."""
     vgg_weight: float = 10.0
-    """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not to be had."""
+    """Weight of the perceptual loss, whatever its network; 0: none."""
     vgg_weights: str | None = None
-    """File with torchvision's VGG-19 weights. Null: the torch cache, or download."""
+    """File with torchvision's VGG-19 weights. Null: the torch cache, or (perceptual vgg19) download."""
     kl_weight: float = 0.05
     """Weight of the style code's divergence from its prior (with generator.style_dim)."""
 

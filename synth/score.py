@@ -34,7 +34,8 @@ class ScoreConfig(LayoutImagesConfig, DistanceConfig):
 
 def score(config: ScoreConfig) -> None:
     """Generate, compare with the real side, print the result and write what was asked for."""
-    real, images, network = open_side(config.real), LayoutImages(config), network_of(config)
+    real, images = open_side(config.real), LayoutImages(config)
+    network = network_of(config, [real])
     print(network.description)
     require_network(real, network, config.real)
     if config.dry_run:

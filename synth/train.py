@@ -29,7 +29,7 @@ from synth.semantics.build import READS_EMBEDDINGS, is_table
 from synth.semantics.class_tables import find_embeddings, read_class_table
 from synth.trained import describe
 from synth.training.balance import Balance
-from synth.training.perceptual import VGG19_WEIGHTS, PerceptualLoss
+from synth.training.perceptual import build_perceptual, choose_perceptual
 from synth.training.schedule import STATISTICS_BATCHES, learning_rate_factor, measure_statistics, ttur_learning_rates, update_average
 from synth.training.step import Step
 
@@ -49,7 +49,8 @@ def train(config: SynthConfig) -> None:
     config.embeddings = choose_embeddings(config, run, spec)
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
     table = read_table(config, run, spec) if is_table(config.semantics) else None
-    perceptual = build_perceptual(config, device)
+    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"]["perceptual"] if run.config_path.is_file() else None)
+    perceptual = build_perceptual(config.loss.perceptual, config.loss.vgg_weights)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
@@ -57,7 +58,7 @@ def train(config: SynthConfig) -> None:
     generator = generator_from(config.generator, config.input.size, semantics)
     discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
-    for network in (generator, discriminator, encoder):
+    for network in (generator, discriminator, encoder, perceptual):
         if network is not None:
             network.to(device)
     if settings.channels_last:
@@ -98,6 +99,7 @@ def train(config: SynthConfig) -> None:
     state.small |= {"generator_scaler": step_once.of_generator.scaler, "discriminator_scaler": step_once.of_discriminator.scaler}
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
     run.log(f"semantics {config.semantics}" + (f" from {config.embeddings}" if config.embeddings else ""))
+    run.log(f"perceptual loss: {config.loss.perceptual}")
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
     def batches(start: int, stop: int) -> BatchLoader:
@@ -182,19 +184,6 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
                 f"class vectors of {stored.shape[1]}; give the table that it began with, or another --run_dir"
             )
     return table
-
-
-def build_perceptual(config: SynthConfig, device: torch.device) -> PerceptualLoss | None:
-    """The VGG loss, or None with a sentence when it has no weight or its weights are not available."""
-    if config.loss.vgg_weight == 0:
-        return None
-    try:
-        return PerceptualLoss(VGG19_WEIGHTS.find(config.loss.vgg_weights)).to(device)
-    except InputError as error:
-        if config.loss.vgg_weights is not None:
-            raise
-        print(f"training without the VGG loss: {error}", flush=True)
-        return None
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -206,7 +206,8 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     base = {"model": {"width": 16}, "train": {"batch_size": 2, "eval_every": 2}}
     (tmp_path / "base.yaml").write_text(json.dumps(base))
     kinds = ["--variants", json.dumps(variants), "--segmentation", tmp_path / "base.yaml"]
-    given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors", "--features", "encoder"]
+    given = ["--segmenter", runs / "softmax", "--embeddings", runs / "embedding/class_embeddings.safetensors"]
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network in tests")))
     noise = ["--generator.noise_channels", 2, "--samples", 2]
     command = [
         "synth.compare",
@@ -233,9 +234,10 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
         "generator.semantics.table"
     ].shape == (CLASSES + 1, 4)
     for run in report["runs"]:
-        assert run["scores"].keys() == {"FD-seg", "KD-seg", "mIoU", "PAcc", "FwIoU", "PD-seg"}
+        assert run["scores"].keys() == {"FD-lite0", "KD-lite0", "FD-seg", "KD-seg", "mIoU", "PAcc", "FwIoU", "PD-seg"}
         assert (run["scores"]["PD-seg"]["num_real"], run["scores"]["PD-seg"]["num_generated"]) == (6, 12)
-        assert run["scores"]["FD-seg"]["num_generated"] == 6
+        assert run["scores"]["FD-seg"]["num_generated"] == run["scores"]["FD-lite0"]["num_generated"] == 6
+        assert run["scores"]["FD-seg"]["value"] != run["scores"]["FD-lite0"]["value"] > 0
         assert run["peak_memory"] > 100
     assert [list(scores["iou"]) for scores in report["class_scores"]] == [
         ["softmax", "embedding"],
@@ -246,9 +248,9 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     assert report["versions"].keys() >= {"python", "torch", "numpy"}
     floor = report["references"][1]
     assert floor["name"] == "one half of the real images against the other"
-    assert floor["scores"]["FD-seg"]["num_real"] == 3
+    assert floor["scores"]["FD-seg"]["num_real"] == floor["scores"]["FD-lite0"]["num_real"] == 3
     page = (tmp_path / "run/report/index.html").read_text()
-    assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
+    assert "The distance is FD-lite0 and not FID, because the Inception weights are not available." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output
     # the same command again repeats no training
     again = invoke(*command)

@@ -11,7 +11,8 @@ from shared.run.program import run_program
 
 @dataclass(kw_only=True)
 class FidConfig(DistanceConfig):
-    """Distance between two sets of images: FID and KID (with an encoder FD-seg and KD-seg), and how far they cover each other."""
+    """Distance between two sets of images: FID and KID, FD-lite0 and KD-lite0, or with an encoder FD-seg and KD-seg, and how far they cover
+    each other."""
 
     real: Path
     """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
@@ -26,7 +27,7 @@ def score(config: FidConfig) -> None:
     paths = (config.real, config.generated)
     sides = [open_side(path) for path in paths]
     warn_of_sizes([side[0] for side in sides if isinstance(side, list)])
-    network = network_of(config) if any(isinstance(side, list) for side in sides) else None
+    network = network_of(config, sides) if any(isinstance(side, list) for side in sides) else None
     if network is not None:
         if is_first():
             print(network.description)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.backbone import ImageNetNormalise
+from shared.backbone import LITE0, LITE0_WEIGHTS, ImageNetNormalise, frozen_lite0
 from shared.encoder_file import load_encoder
 from shared.errors import InputError
 from shared.fid.frechet import Extractor
@@ -31,6 +31,9 @@ INCEPTION_WEIGHTS = WeightsFile(
 
 INCEPTION_SIZE = 299
 
+LITE0_LABEL = "EfficientNet-Lite0"
+LITE0_SIZE = 224
+
 TORCHVISION = "torchvision/"
 """How the names of torchvision's networks begin, wherever a network is named."""
 
@@ -41,6 +44,8 @@ def titles(label: str) -> tuple[str, str]:
     """What the Fréchet and the kernel distance are called in the features of the network `label`: FID and KID for one network only."""
     if label == INCEPTION_LABEL:
         return "FID", "KID"
+    if label == LITE0_LABEL:
+        return "FD-lite0", "KD-lite0"
     features = label.removeprefix(TORCHVISION).split()[0] if label.startswith(TORCHVISION) else "seg"
     return f"FD-{features}", f"KD-{features}"
 
@@ -111,6 +116,30 @@ def _inception_2015(state: dict[str, torch.Tensor]) -> nn.Module:
     network.load_state_dict(state)
     network.fc = nn.Identity()
     return network
+
+
+class Lite0Features(FeatureNetwork):
+    """The mean over the image of every channel of the last stage of EfficientNet-Lite0.
+
+    The definition of FD-lite0 and KD-lite0, one for everybody: images in 8 bit, in [0, 1], are resized to 224 × 224 (bilinear, antialiased,
+    aspect ratio ignored) and brought to [−1, 1]; the published weights, checked by SHA-256, in evaluation mode; the 320 channels after the
+    last block, before the convolution of the classifier, averaged over the 7 × 7 places.
+    """
+
+    dim = 320
+
+    def __init__(self) -> None:
+        sha, size = sha256(LITE0_WEIGHTS.find()), f"{LITE0_SIZE} × {LITE0_SIZE}"
+        description = (
+            f"FD-lite0: the {self.dim} averages after the last block of {LITE0_LABEL}, weights {sha[:8]}, images resized to {size}; it is "
+            "not FID, and compares with every FD-lite0 at equal counts of images, and with no FID."
+        )
+        super().__init__(frozen_lite0(), Extractor(LITE0_LABEL, sha, f"bilinear to {LITE0_SIZE}x{LITE0_SIZE}, antialiased"), description)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        resized = F.interpolate(images, (LITE0_SIZE, LITE0_SIZE), mode="bilinear", antialias=True, align_corners=False)
+        last: torch.Tensor = self.network(resized.contiguous(memory_format=torch.channels_last))[-1]
+        return last.mean((2, 3))
 
 
 class EncoderFeatures(FeatureNetwork):
@@ -223,20 +252,20 @@ def build_feature_network(
     name: str = "auto",
     *,
     weights_path: str | Path | None = None,
-    encoder_path: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """A feature network on `device`.
 
     Args:
-        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto": Inception when its
-            weights are available, else `encoder_path`.
+        name: "inception"; "efficientnet_lite0"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto":
+            Inception when its weights are available, else EfficientNet-Lite0.
         weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
-        encoder_path: encoder file for "auto".
 
     Raises:
         InputError: the weights or the encoder are missing, damaged, or not what they should be.
     """
+    if name == LITE0:
+        return Lite0Features().to(device)
     if name.startswith(TORCHVISION):
         return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights_path is None else Path(weights_path)).to(device)
     if name not in ("auto", "inception"):
@@ -244,7 +273,7 @@ def build_feature_network(
     try:
         return InceptionFeatures(INCEPTION_WEIGHTS.find(weights_path)).to(device)
     except WeightsUnavailable as error:
-        if name == "inception" or encoder_path is None:
+        if name == "inception":
             raise
-        log.warning("%s. Using the encoder %s instead", error, encoder_path)
-        return EncoderFeatures(encoder_path).to(device)
+        log.warning("%s. Using %s instead", error, LITE0_LABEL)
+        return Lite0Features().to(device)

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from shared.backbone import LITE0
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.comparison import Comparison
-from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, LITE0_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
 from shared.files.atomic import sha256, write_text
@@ -27,20 +28,49 @@ Side = list[Path] | FeatureStatistics
 log = logging.getLogger(__name__)
 
 
+BY_LABEL = {INCEPTION_LABEL: "inception", LITE0_LABEL: LITE0}
+"""Networks that statistics name, as the settings name them."""
+
 FORMAT = "1"
 """Changes when the same images and network give other statistics."""
 
 
 @dataclass
-class DistanceConfig:
-    """How the distance between two sets of images is taken."""
+class FeaturesConfig:
+    """The network in whose features sets of images are compared."""
 
-    features: str = "inception"
-    """Network of the features: inception gives FID and KID; torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME."""
+    features: str = "auto"
+    """Network of the features: inception gives FID and KID; efficientnet_lite0 FD-lite0 and KD-lite0, by one definition for everybody;
+    torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME; auto: inception where its weights are at hand or can be
+    downloaded, else efficientnet_lite0."""
     weights: Path | None = None
-    """Weights file of that network. Null: torch's cache, or, for inception, a download into it."""
+    """Weights file of inception or of torchvision's network. Null: torch's cache, or, for inception, a download into it."""
     encoder: Path | None = None
     """Encoder file; gives FD-seg and KD-seg in its features, in place of the network above."""
+    batch_size: int = 32
+    """Images at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
+
+    def __post_init__(self) -> None:
+        if self.weights and self.encoder:
+            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
+        if self.features not in ("auto", "inception", LITE0) and not self.features.startswith(TORCHVISION):
+            raise InputError(
+                f"features is {self.features}; give auto, inception, {LITE0} or torchvision/NAME, or an encoder file with --encoder"
+            )
+        if self.features != "auto" and self.encoder:
+            raise InputError(f"features {self.features} and encoder are both given; give one of them")
+        if self.features == LITE0 and self.weights:
+            raise InputError(f"weights are given, but {LITE0} has one file only, which its package brings; leave them out")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+@dataclass
+class DistanceConfig(FeaturesConfig):
+    """How the distance between two sets of images is taken."""
+
     cache: Path | None = RUNS / "statistics"
     """Folder for the statistics of real images, by content: they are not computed twice. Null: none. A file has 34 MB with
     Inception's features."""
@@ -48,27 +78,17 @@ class DistanceConfig:
     """Keep no features, so that memory does not grow with the number of images: gives the Fréchet distance alone."""
     json: Path | None = None
     """Also write the results to this JSON file."""
-    batch_size: int = 32
-    """Images at once."""
     subsets: int = 100
     """Random subsets whose mean and standard deviation are the kernel distance."""
     seed: int = 0
     """Seed of these subsets, of the extrapolation's and of the floor's halves."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
     """Check the images, the statistics files and the network, say what would be compared, and stop."""
 
     def __post_init__(self) -> None:
-        if self.weights and self.encoder:
-            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
-        if self.features != "inception" and not self.features.startswith(TORCHVISION):
-            raise InputError(f"features is {self.features}; give inception or torchvision/NAME, or an encoder file with --encoder")
-        if self.features != "inception" and self.encoder:
-            raise InputError(f"features {self.features} and encoder are both given; give one of them")
-        for name in ("batch_size", "subsets"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        super().__post_init__()
+        if self.subsets < 1:
+            raise InputError(f"subsets is {self.subsets}; it must be at least 1")
 
 
 def open_side(path: Path) -> Side:
@@ -106,17 +126,22 @@ def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None)
         log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))
 
 
-def network_of(config: DistanceConfig) -> FeatureNetwork:
-    """The network that the settings name.
+def network_of(config: FeaturesConfig, sides: Sequence[Side] = ()) -> FeatureNetwork:
+    """The network that the settings name; auto takes that of a side that is statistics already.
 
     Raises:
-        InputError: its weights are not to be had.
+        InputError: its weights are not available.
     """
     name = str(config.encoder) if config.encoder else config.features
+    if name == "auto":
+        stored = [BY_LABEL.get(side.extractor.network) for side in sides if isinstance(side, FeatureStatistics)]
+        name = next((known for known in stored if known is not None), name)
     try:
         return build_feature_network(name, weights_path=config.weights, device=choose_device(config.device))
     except WeightsUnavailable as error:
-        raise WeightsUnavailable(f"{error} with --weights, or give an encoder with --encoder to get FD-seg instead") from error
+        if name in ("auto", LITE0):
+            raise
+        raise WeightsUnavailable(f"{error} with --weights, or give --features {LITE0} to get FD-lite0 instead") from error
 
 
 def require_network(side: Side, network: FeatureNetwork, path: Path) -> None:

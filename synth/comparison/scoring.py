@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from shared.backbone import LITE0
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
@@ -52,12 +53,15 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     )
 
 
-def score_kinds(network: FeatureNetwork, pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
+def score_kinds(networks: Sequence[FeatureNetwork], pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
     """The columns of the report; `size` is (height, width) of the images in pixels."""
     at = f"of the segmenter's prediction on the images, at {size[0]} × {size[1]} pixels,"
-    kinds = [
-        ScoreKind(network.title, f"Fréchet distance between real and generated images. {network.description}", True),
-        ScoreKind(network.kernel_title, "Kernel distance (unbiased squared MMD) in the same features, ± over random subsets.", True),
+    kinds = []
+    for network in networks:
+        kernel = "Kernel distance (unbiased squared MMD) in the same features, ± over random subsets."
+        kinds.append(ScoreKind(network.title, f"Fréchet distance between real and generated images. {network.description}", True))
+        kinds.append(ScoreKind(network.kernel_title, kernel, True))
+    kinds += [
         ScoreKind(MIOU, f"Mean IoU, in percent, {at} against the label maps they were made from.", False),
         ScoreKind(ACCURACY, "Pixel accuracy, in percent, of the same prediction.", False),
         ScoreKind(FWIOU, "Mean IoU weighted by how frequent each class is, in percent, of the same prediction.", False),
@@ -67,17 +71,17 @@ def score_kinds(network: FeatureNetwork, pair_distance: PairDistance | None, siz
     )
 
 
-def feature_network(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> FeatureNetwork:
-    """The network in whose features the arms are compared; the segmenter's encoder stands in for missing Inception weights.
+def feature_networks(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> list[FeatureNetwork]:
+    """The networks in whose features the arms are compared: the one that the settings name, then the segmenter's encoder.
 
     Raises:
-        InputError: Inception or a network of torchvision's was asked for, and its weights are not to be had.
+        InputError: the weights of the one asked for are not available.
     """
-    encoder = segmenter.path / ENCODER_FILE
-    if config.features.startswith(TORCHVISION):
-        return build_feature_network(config.features, device=device)
-    name = str(encoder) if config.features == "encoder" else config.features
-    return build_feature_network(name, weights_path=config.inception_weights, encoder_path=encoder, device=device)
+    encoder = build_feature_network(str(segmenter.path / ENCODER_FILE), device=device)
+    if config.features == "encoder":
+        return [encoder]
+    weights = None if config.features.startswith((TORCHVISION, LITE0)) else config.inception_weights
+    return [build_feature_network(config.features, weights_path=weights, device=device), encoder]
 
 
 def pair_distance_for(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> PairDistance | None:
@@ -114,11 +118,17 @@ class Scorer:
     """
 
     def __init__(
-        self, network: FeatureNetwork, segmenter: RunDirectory, commands: CommandLog, real: Path, names: list[str], spec: DatasetSpec
+        self,
+        networks: Sequence[FeatureNetwork],
+        segmenter: RunDirectory,
+        commands: CommandLog,
+        real: Path,
+        names: list[str],
+        spec: DatasetSpec,
     ) -> None:
-        self.network, self.segmenter, self.commands = network, segmenter, commands
+        self.networks, self.segmenter, self.commands = networks, segmenter, commands
         self.real, self.names, self.spec = real, names, spec
-        self.real_statistics = self._statistics((read_png(path) for path in self._files(real / "images")), "features of real images")
+        self.real_statistics = self._statistics(lambda: map(read_png, self._files(real / "images")), "of real images")
 
     def segment(self, folders: list[Path]) -> None:
         """Let the segmenter predict the images of these folders and of the real ones, where that was not done before."""
@@ -127,14 +137,13 @@ class Scorer:
 
     def score_folder(self, folder: Path) -> dict[str, Score]:
         """Distances to the real images, and what the segmenter found of the label maps (after `segment`)."""
-        statistics = self._statistics((read_png(path) for path in self._files(folder)), f"features of {folder.parent.name}")
+        statistics = self._statistics(lambda: map(read_png, self._files(folder)), f"of {folder.parent.name}")
         return self._distances(statistics) | self._segmented(folder)
 
     def references(self, train_loader: BatchLoader, val_loader: BatchLoader) -> list[ReferenceRow]:
         """What to read the arms against: other real images, halves of the real ones, those themselves, and the coloured label maps."""
-        others = self._statistics(self._training_pictures(train_loader), "features of training images")
-        colours = (colour_label_map(label_map, self.spec.palette) for batch in val_loader for label_map in batch.label_maps)
-        label_colours = self._statistics(colours, "features of label colours")
+        others = self._statistics(lambda: self._training_pictures(train_loader), "of training images")
+        label_colours = self._statistics(lambda: self._label_colours(val_loader), "of label colours")
         return [
             ReferenceRow("real training images", self._distances(others)),
             *self._floor(),
@@ -154,28 +163,43 @@ class Scorer:
             if left <= 0:
                 return
 
-    def _statistics(self, pictures: Iterable[np.ndarray], title: str) -> FeatureStatistics:
-        images = (torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures)
-        return image_statistics(self.network, images, total=len(self.names), title=title)
+    def _label_colours(self, loader: BatchLoader) -> Iterator[np.ndarray]:
+        for batch in loader:
+            yield from colour_label_map(batch.label_maps, self.spec.palette)
 
-    def _distances(self, other: FeatureStatistics) -> dict[str, Score]:
-        real, network = self.real_statistics, self.network
-        assert real.features is not None and other.features is not None and real.count is not None and other.count is not None
-        mean, deviation = kernel_distance(real.features, other.features, num_subsets=100, seed=0)
-        counts = (real.count, other.count)
-        return {
-            network.title: Score(network.title, frechet_distance(real, other), None, *counts),
-            network.kernel_title: Score(network.kernel_title, mean, deviation, *counts),
-        }
+    def _statistics(self, pictures: Callable[[], Iterable[np.ndarray]], title: str) -> list[FeatureStatistics]:
+        """In the features of every network; each reads the pictures anew, which do not fit into memory for any number of them."""
+        return [
+            image_statistics(
+                network,
+                (torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures()),
+                total=len(self.names),
+                title=f"{network.title} {title}",
+            )
+            for network in self.networks
+        ]
+
+    def _distances(self, others: Sequence[FeatureStatistics]) -> dict[str, Score]:
+        scores: dict[str, Score] = {}
+        for network, real, other in zip(self.networks, self.real_statistics, others):
+            assert real.features is not None and other.features is not None and real.count is not None and other.count is not None
+            mean, deviation = kernel_distance(real.features, other.features, num_subsets=100, seed=0)
+            counts = (real.count, other.count)
+            scores[network.title] = Score(network.title, frechet_distance(real, other), None, *counts)
+            scores[network.kernel_title] = Score(network.kernel_title, mean, deviation, *counts)
+        return scores
 
     def _floor(self) -> list[ReferenceRow]:
         """Nothing where there are too few real images for two halves."""
-        floor, network = real_floor(self.real_statistics), self.network
-        if floor is None:
-            return []
-        distance = Score(network.title, floor.distance, None, floor.count, floor.count)
-        kernel = Score(network.kernel_title, floor.kernel_distance, floor.kernel_deviation, floor.count, floor.count)
-        return [ReferenceRow("one half of the real images against the other", {network.title: distance, network.kernel_title: kernel})]
+        scores: dict[str, Score] = {}
+        for network, real in zip(self.networks, self.real_statistics):
+            floor = real_floor(real)
+            if floor is not None:
+                scores[network.title] = Score(network.title, floor.distance, None, floor.count, floor.count)
+                scores[network.kernel_title] = Score(
+                    network.kernel_title, floor.kernel_distance, floor.kernel_deviation, floor.count, floor.count
+                )
+        return [ReferenceRow("one half of the real images against the other", scores)] if scores else []
 
     def _segment_command(self, images: Path) -> list[str]:
         data = {

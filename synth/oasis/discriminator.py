@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.backbone import LITE0, frozen_lite0
 from shared.encoder_file import load_encoder
 from shared.errors import InputError
 from synth.networks.spectral import SpectralConv2d, initialise
@@ -56,14 +57,14 @@ class DownPath(nn.Module):
 
 
 class FrozenEncoder(nn.Module):
-    """In place of the way down: the features of a trained segmentation encoder that learns no more, each brought to its width.
+    """In place of the way down: the features of a trained encoder that learns no more, each brought to its width.
 
-    path: encoder file of a segmentation run.
+    encoder: efficientnet_lite0, with its ImageNet weights, or the encoder file of a segmentation run.
     """
 
-    def __init__(self, path: str | Path, width: int) -> None:
+    def __init__(self, encoder: str | Path, width: int) -> None:
         super().__init__()
-        self.encoder, _ = load_encoder(path)
+        self.encoder = frozen_lite0() if encoder == LITE0 else load_encoder(encoder)[0]
         self.encoder.requires_grad_(False)
         stages = self.encoder.channels
         assert isinstance(stages, tuple)

@@ -1,4 +1,7 @@
-"""The perceptual loss: L1 between features of VGG-19 (Johnson et al., 2016; as used by Park et al., 2019)."""
+"""The perceptual loss: L1 between features of a network trained on ImageNet (Johnson et al., 2016).
+
+The published network is VGG-19 (Park et al., 2019), whose weights must be downloaded; those of EfficientNet-Lite0 are installed.
+"""
 
 from pathlib import Path
 
@@ -6,14 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.backbone import ImageNetNormalise
+from shared.backbone import LITE0, ImageNetNormalise, frozen_lite0
 from shared.errors import InputError
-from shared.files.weights import WeightsFile, read_state_dict
+from shared.files.weights import WeightsFile, WeightsUnavailable, read_state_dict
+from synth.config import LossConfig, Perceptual
 
 LAYER_WEIGHTS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}
 """Weight of each compared layer by its place in torchvision's VGG-19: relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
 VGG19_WEIGHTS = WeightsFile("the VGG-19 weights", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "--loss.vgg_weights FILE")
 """torchvision's, trained on ImageNet."""
+
+LITE0_LAYERS = (0, 1, 2, 3)
+"""The compared stages of EfficientNet-Lite0: strides 2, 4, 8 and 16."""
+LITE0_SIZES = (4.7, 6.7, 6.1, 5.6, 2.3)
+"""Mean size of the numbers of each stage on real images, within a tenth of it for CamVid, VOC and the built-in scenes at 64 to 224
+pixels: every stage counts alike, and the loss is a share of the features."""
+LITE0_SHARE = 0.2
+"""Brings the loss to where the published weight of 10 suits it."""
 
 CHANNELS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512, 512, 512, 512, None)
 """Of the 3×3 convolutions (Simonyan and Zisserman, 2015, Table 1, E); None is a max-pooling."""
@@ -54,6 +66,70 @@ class PerceptualLoss(nn.Module):
             if place in LAYER_WEIGHTS:
                 compared.append(images)
         return compared
+
+
+class Lite0PerceptualLoss(nn.Module):
+    """L1 between features of EfficientNet-Lite0 of two images, in units of what the features are on real images. Frozen.
+
+    Raises InputError when the weights are missing or damaged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = frozen_lite0()
+
+    def train(self, mode: bool = True) -> "Lite0PerceptualLoss":
+        """The encoder stays in evaluation mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """fake, real: (N, 3, H, W) in [−1, 1]. Scalar; gradient flows into `fake` only."""
+        with torch.no_grad():
+            targets = self.encoder(real / 2 + 0.5)
+        features = self.encoder(fake / 2 + 0.5)
+        layers = [F.l1_loss(features[stage], targets[stage]) / LITE0_SIZES[stage] for stage in LITE0_LAYERS]
+        return LITE0_SHARE * torch.stack(layers).sum()
+
+
+PerceptualNetwork = PerceptualLoss | Lite0PerceptualLoss
+
+
+def choose_perceptual(config: LossConfig, begun_with: Perceptual | None = None) -> Perceptual:
+    """The network that `config.perceptual` stands for: vgg19, efficientnet_lite0 or none. auto takes what is at hand without a download.
+
+    Args:
+        begun_with: the network of the run that is to be continued, which auto keeps whatever has come to hand since.
+
+    Raises:
+        InputError: a weights file that is given is not there.
+    """
+    if config.vgg_weight == 0:
+        return "none"
+    if config.perceptual != "auto":
+        return config.perceptual
+    if begun_with is not None:
+        return begun_with
+    try:
+        VGG19_WEIGHTS.find(config.vgg_weights, download=False)
+    except WeightsUnavailable:
+        return "efficientnet_lite0"
+    return "vgg19"
+
+
+def build_perceptual(name: str, vgg_weights: str | None) -> PerceptualNetwork | None:
+    """The loss in the features of the network that `choose_perceptual` gave; None for none.
+
+    Args:
+        vgg_weights: file of torchvision's VGG-19 weights; None: the torch cache, or download.
+
+    Raises:
+        InputError: its weights are missing or damaged.
+    """
+    if name == "none":
+        return None
+    return Lite0PerceptualLoss() if name == LITE0 else PerceptualLoss(VGG19_WEIGHTS.find(vgg_weights))
 
 
 def _vgg19_features() -> nn.Sequential:

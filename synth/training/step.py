@@ -19,7 +19,7 @@ from synth.semantics.edges import batch_edges
 from synth.semantics.layout import SemanticPyramid
 from synth.training.adversaries import Adversary
 from synth.training.losses import kl_divergence
-from synth.training.perceptual import PerceptualLoss
+from synth.training.perceptual import PerceptualNetwork
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Step:
         adversary: Adversary,
         networks: tuple[nn.Module, nn.Module, StyleEncoder | None],
         optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
-        perceptual: PerceptualLoss | None,
+        perceptual: PerceptualNetwork | None,
     ) -> None:
         self.config, self.device, self.perceptual = config, device, perceptual
         self.semantics, self.seen_by_discriminator, self.adversary = semantics, seen_by_discriminator, adversary
@@ -98,7 +98,7 @@ class Step:
         with frozen(self.discriminator):
             terms |= self.adversary.generator_terms(self.judge, batch.label_maps, seen, fakes, batch.images)
         if self.perceptual is not None:
-            terms["generator/vgg"] = loss.vgg_weight * self.perceptual(fakes, batch.images)
+            terms["generator/perceptual"] = loss.vgg_weight * self.perceptual(fakes, batch.images)
         return _Pass(batch, pyramid, seen, None if style is None else style.detach(), fakes.detach()), terms
 
     def _discriminator_losses(self, part: _Pass) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """`python -m synth.train` with every kind of discriminator and of options: it ends, resumes to the same weights, and refuses."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ def checkpoint(run: Path) -> dict[str, torch.Tensor]:
 
 NOISY = ["--generator.noise_channels", 3, "--generator.noise", "region", "--train.clip_norm", 1, "--train.recompute", "true"]
 OASIS, EMBEDDING = (["--discriminator.name", name] for name in ("oasis", "oasis_embedding"))
+LITE0 = ["--discriminator.encoder", "efficientnet_lite0", "--loss.vgg_weight", 10]
 
 
-@pytest.mark.parametrize("options", [[*OASIS, *NOISY], [*EMBEDDING, "--trainable", "true"]])
+@pytest.mark.parametrize("options", [[*OASIS, *NOISY], [*EMBEDDING, "--trainable", "true"], [*OASIS, *LITE0]])
 def test_a_stopped_run_continues_exactly(options: list[object], invoke: Invoke, tmp_path: Path) -> None:
     for name, stops in (("whole", [4]), ("stopped", [2, 4])):
         for stop in stops:
@@ -41,6 +43,19 @@ def test_a_stopped_run_continues_exactly(options: list[object], invoke: Invoke, 
     whole, resumed = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "stopped")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_continued_run_keeps_its_perceptual_loss(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the published weights have come to hand since."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    command = ["synth.train", *SMALL, "--loss.vgg_weight", 10, "--run_dir", tmp_path / "run", "--train.stop_after"]
+    first = invoke(*command, 2)
+    assert first.status == 0 and "perceptual loss: efficientnet_lite0" in first.output, first.errors
+    monkeypatch.setattr("shared.files.weights.WeightsFile.find", lambda *_, **__: tmp_path)
+    second = invoke(*command, 4)
+    assert second.status == 0 and "perceptual loss: efficientnet_lite0" in second.output, second.errors
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all(line["generator/perceptual"] > 0 for line in lines)
 
 
 def test_a_discriminator_without_class_vectors(invoke: Invoke, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from shared.fid import Extractor, FeatureStatistics
 from shared.fid.__main__ import FidConfig, main, score
 from shared.fid.features import build_feature_network
 from shared.fid.folder import find_images, image_statistics, read_ahead
+from shared.fid.sides import network_of
 from shared.files.atomic import sha256
 from shared.visualise import save_png
 
@@ -179,8 +180,34 @@ def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None
         config(inputs, weights=tmp_path / "weights.pth")
     with pytest.raises(InputError, match="batch_size is 0"):
         config(inputs, batch_size=0)
-    with pytest.raises(InputError, match=r"cannot be downloaded \(no network in tests\).* --weights, or give an encoder with --encoder"):
-        score(config(inputs, encoder=None))
+    with pytest.raises(InputError, match=r"cannot be downloaded \(no network in tests\).* or give --features efficientnet_lite0"):
+        score(config(inputs, encoder=None, features="inception"))
+    with pytest.raises(InputError, match="features is lite0; give auto, inception, efficientnet_lite0 or torchvision/NAME, or an encoder"):
+        config(inputs, encoder=None, features="lite0")
+    with pytest.raises(InputError, match="efficientnet_lite0 has one file only"):
+        config(inputs, encoder=None, features="efficientnet_lite0", weights=tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="features efficientnet_lite0 and encoder are both given"):
+        config(inputs, features="efficientnet_lite0")
+
+
+def test_without_inceptions_weights_it_is_fd_lite0(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score(config(inputs, encoder=None, save_statistics=tmp_path / "real.npz"))
+    first = capsys.readouterr().out
+    assert "FD-lite0 (EfficientNet-Lite0, D=320, N=6/6): " in first and "KD-lite0" in first
+    score(config(inputs, encoder=None, real=tmp_path / "real.npz"))
+    assert capsys.readouterr().out == first
+
+
+def test_auto_takes_the_network_of_statistics(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever weights are at hand: the other side has to be seen by the same network."""
+    asked: list[str] = []
+    monkeypatch.setattr("shared.fid.sides.build_feature_network", lambda name, **_: asked.append(name))
+    for label in ("EfficientNet-Lite0", "Inception-2015", "another"):
+        statistics = FeatureStatistics(4, extractor=Extractor(label))
+        network_of(config(inputs, encoder=None), [[], statistics])
+        network_of(config(inputs, encoder=None, features="torchvision/alexnet"), [statistics])
+    assert asked[::2] == ["efficientnet_lite0", "inception", "auto"]
+    assert asked[1::2] == ["torchvision/alexnet"] * 3
 
 
 def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

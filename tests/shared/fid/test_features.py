@@ -8,11 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from torchvision import models
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from shared.backbone import build_backbone
+from shared.backbone import LITE0_WEIGHTS, build_backbone
 from shared.encoder_file import load_encoder, save_encoder
 from shared.errors import InputError
 from shared.fid import Extractor, features, frechet_distance, kernel_distance
@@ -153,23 +155,20 @@ def test_offline_the_file_and_its_place_are_named(tmp_path: Path) -> None:
         build_feature_network("inception")
     assert str(tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth") in str(caught.value)
     assert "https://github.com/mseitzer/pytorch-fid/releases" in str(caught.value)
-    with pytest.raises(InputError, match="no network in tests"):
-        build_feature_network("auto")
 
 
-def test_auto_falls_back_on_the_encoder_and_says_so(encoder_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    network = build_feature_network("auto", encoder_path=encoder_file)
-    assert network.title == "FD-seg"
-    assert "Using the encoder" in caplog.text
+def test_auto_falls_back_on_lite0_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert build_feature_network("auto").title == "FD-lite0"
+    assert "Using EfficientNet-Lite0 instead" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["inception", "auto"])
-def test_another_file_is_not_the_fid_weights(tmp_path: Path, encoder_file: Path, name: str) -> None:
+def test_another_file_is_not_the_fid_weights(tmp_path: Path, name: str) -> None:
     (tmp_path / "weights.pth").write_bytes(b"not the weights")
     with pytest.raises(InputError, match=r"SHA-256 begins [0-9a-f]{8}, 6726825d was expected"):
-        build_feature_network(name, weights_path=tmp_path / "weights.pth", encoder_path=encoder_file)
+        build_feature_network(name, weights_path=tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"no file .*gone.pth; the Inception weights were expected"):
-        build_feature_network(name, weights_path=tmp_path / "gone.pth", encoder_path=encoder_file)
+        build_feature_network(name, weights_path=tmp_path / "gone.pth")
 
 
 def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +180,41 @@ def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.Monk
     network = build_feature_network("auto", weights_path=path)
     assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
     assert start in network.description
+
+
+# EfficientNet-Lite0
+
+
+def test_the_definition_of_fd_lite0() -> None:
+    """Every word of it: figures of different users compare only while none of it changes."""
+    network = build_feature_network("efficientnet_lite0")
+    assert (network.title, network.kernel_title, network.dim) == ("FD-lite0", "KD-lite0", 320)
+    assert network.extractor == Extractor(
+        "EfficientNet-Lite0",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "bilinear to 224x224, antialiased",
+    )
+    images = pictures(2, (90, 120)).float() / 255
+    resized = F.interpolate(images, (224, 224), mode="bilinear", antialias=True, align_corners=False)
+    classifier = timm.create_model("tf_efficientnet_lite0")
+    state = torch.load(LITE0_WEIGHTS.find(), map_location="cpu", weights_only=True)
+    classifier.load_state_dict(dict(zip(classifier.state_dict(), state.values())))
+    with torch.no_grad():
+        last = classifier.eval().blocks(classifier.bn1(classifier.conv_stem(resized * 2 - 1)))
+        features = network(images)
+    assert last.shape == (2, 320, 7, 7)
+    torch.testing.assert_close(features, last.mean((2, 3)), rtol=1e-4, atol=1e-4)
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_fd_lite0_of_known_images() -> None:
+    """The same figures on every machine, up to rounding."""
+    network = build_feature_network("efficientnet_lite0")
+    images = pictures(24)
+    sides = [image_statistics(network, side, total=24) for side in (images, pictures(24, seed=1), gaussian_blur(images, [9, 9], [1.5]))]
+    assert frechet_distance(sides[0], sides[1]) == pytest.approx(54.3585, rel=1e-3)
+    assert frechet_distance(sides[0], sides[2]) == pytest.approx(564.271, rel=1e-3)
 
 
 # torchvision

@@ -2,12 +2,13 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from shared.backbone import build_backbone
+from shared.backbone import LITE0, build_backbone
 from shared.encoder_file import save_encoder
 from shared.errors import InputError
 from synth.config import DiscriminatorConfig, LossConfig
@@ -210,11 +211,13 @@ def test_a_score_per_pixel(size: tuple[int, int]) -> None:
     assert SegmentationDiscriminator(num_classes=4, width=2, depth=3)(torch.zeros(2, 3, *size)).pixels.shape == (2, 5, *size)
 
 
-def test_a_frozen_encoder_learns_nothing_and_lets_gradients_pass(tmp_path) -> None:
+@pytest.mark.parametrize("encoder", ["encoder.safetensors", "efficientnet_lite0"])
+def test_a_frozen_encoder_learns_nothing_and_lets_gradients_pass(encoder: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = build_backbone("tiny")
     save_encoder(tmp_path / "encoder.safetensors", backbone, {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
-    network = SegmentationDiscriminator(num_classes=4, width=4, encoder=tmp_path / "encoder.safetensors").train()
+    network = SegmentationDiscriminator(num_classes=4, width=4, encoder=encoder if encoder == LITE0 else tmp_path / encoder).train()
+    assert not any(module.training for module in network.down.encoder.modules())
     images = torch.randn(2, 3, 32, 64, requires_grad=True)
     before = {name: value.clone() for name, value in network.down.encoder.state_dict().items()}
     loss_on_fake(network(images)).backward()

@@ -1,4 +1,6 @@
-"""The perceptual loss on weights made here."""
+"""The perceptual losses: VGG-19's on weights made here, EfficientNet-Lite0's on those of its package."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vgg import cfgs, make_layers
 
+from shared.backbone import frozen_lite0
 from shared.errors import InputError
+from shared.files.atomic import sha256
+from synth.config import LossConfig
 from synth.training import perceptual as vgg
 
 
@@ -63,3 +68,76 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"classifier.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"other.pth does not hold the weights of torchvision's VGG-19"):
         vgg.PerceptualLoss(tmp_path / "other.pth")
+
+
+# EfficientNet-Lite0
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return vgg.Lite0PerceptualLoss()
+
+
+def test_lite0_is_the_mean_share_of_four_stages(lite0):
+    fake, real = torch.rand(2, 2, 3, 64, 96) * 2 - 1
+    ours, theirs = (frozen_lite0()(images / 2 + 0.5) for images in (fake, real))
+    sizes = (4.7, 6.7, 6.1, 5.6)
+    expected = 0.2 * sum((a - b).abs().mean() / size for a, b, size in zip(ours, theirs, sizes))
+    torch.testing.assert_close(lite0(fake, real), expected)
+    assert expected > 0
+
+
+def test_lite0_is_frozen_and_in_evaluation_mode(lite0):
+    fake, real = (torch.rand(1, 3, 32, 64, requires_grad=True) for _ in range(2))
+    before = {name: value.clone() for name, value in lite0.state_dict().items()}
+    lite0.train()(fake, real).backward()
+    assert fake.grad is not None and fake.grad.abs().sum() > 0
+    assert real.grad is None
+    assert not any(parameter.requires_grad for parameter in lite0.parameters())
+    assert not any(module.training for module in lite0.encoder.modules())
+    assert all(torch.equal(value, before[name]) for name, value in lite0.state_dict().items())
+    assert lite0(fake, fake).item() == 0
+
+
+def test_lite0_sees_blur_and_colour_and_structure(lite0):
+    """Each moves the loss by a part of what another picture does."""
+    torch.manual_seed(0)
+    real, other = (F.interpolate(torch.rand(1, 3, 8, 12), scale_factor=8) * 2 - 1 for _ in range(2))
+    blurred = F.avg_pool2d(real, 9, 1, 4, count_include_pad=False)
+    for damaged in (blurred, real * 0.7, real.flip(3)):
+        assert 0.1 * lite0(other, real) < lite0(damaged, real) < 1.5 * lite0(other, real)
+
+
+# which of them
+
+
+@pytest.fixture
+def no_way_out(tmp_path, monkeypatch):
+    """An empty torch cache; an attempt to download is a failure of the test."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("a download was tried"))
+
+
+def test_auto_takes_what_is_at_hand(no_way_out, weights_file, tmp_path, monkeypatch):
+    assert vgg.choose_perceptual(LossConfig()) == "efficientnet_lite0"
+    assert vgg.choose_perceptual(LossConfig(vgg_weights=str(weights_file))) == "vgg19"
+    with pytest.raises(InputError, match=r"no file .*gone\.pth; the VGG-19 weights were expected there"):
+        vgg.choose_perceptual(LossConfig(vgg_weights=str(tmp_path / "gone.pth")))
+    monkeypatch.setattr(vgg, "VGG19_WEIGHTS", replace(vgg.VGG19_WEIGHTS, sha256_start=sha256(weights_file)))
+    cached = vgg.VGG19_WEIGHTS.cached
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(weights_file.read_bytes())
+    assert vgg.choose_perceptual(LossConfig()) == "vgg19"
+    assert vgg.choose_perceptual(LossConfig(), begun_with="efficientnet_lite0") == "efficientnet_lite0"
+
+
+def test_a_choice_is_a_choice(no_way_out):
+    for name in ("vgg19", "efficientnet_lite0", "none"):
+        assert vgg.choose_perceptual(LossConfig(perceptual=name), begun_with="none") == name
+        assert vgg.choose_perceptual(LossConfig(perceptual=name, vgg_weight=0)) == "none"
+
+
+def test_what_is_built(weights_file, no_way_out):
+    assert vgg.build_perceptual("none", None) is None
+    assert isinstance(vgg.build_perceptual("efficientnet_lite0", None), vgg.Lite0PerceptualLoss)
+    assert isinstance(vgg.build_perceptual("vgg19", str(weights_file)), vgg.PerceptualLoss)
