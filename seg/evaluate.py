@@ -13,6 +13,7 @@ from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
 from shared.data.loader import build_eval_loader
+from shared.data.survey import require_labelled
 from shared.distributed import is_first, my_share
 from shared.errors import InputError
 from shared.metrics import cumulative_miou
@@ -62,6 +63,7 @@ def main(config: EvaluateConfig) -> None:
             f"{config.run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
             f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
         )
+    require_labelled(dataset)
     workers, mine = config.data.num_workers, my_share(len(dataset))
     loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
     if config.dry_run:
@@ -71,11 +73,7 @@ def main(config: EvaluateConfig) -> None:
     if not is_first():
         return
 
-    print(class_table(matrix, trained.spec))
     order, curve = cumulative_miou(matrix.labelled_pixels.cpu().numpy(), matrix.iou().numpy())
-    marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
-    print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
-    print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
     if config.output is not None:
         about = {
             "run": config.run,
@@ -87,6 +85,11 @@ def main(config: EvaluateConfig) -> None:
         }
         curve_data = {"classes": [trained.spec.class_names[index] for index in order], "miou": curve.tolist()}
         write_evaluation(Path(config.output), matrix, trained.spec, about | {"cumulative_miou": curve_data})
+    print(class_table(matrix, trained.spec))
+    marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
+    print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
+    print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
+    if config.output is not None:
         print(f"wrote {config.output}")
 
 

@@ -100,24 +100,25 @@ def main(config: InspectConfig) -> None:
         statistics.require_match(dataset, config.counts or "the counts of the run")
         palette, pictures = dataset.spec.palette, class_crops(dataset, statistics)
 
-    print(f"{len(names)} classes of {embeddings.dataset}, {vectors.shape[1]} dimensions; {embeddings.meta}")
-    print(nearest_table(embeddings, config.neighbours))
     for drawn in class_maps(EmbeddingMap(names, vectors, palette)):
         draw_map(drawn, output / f"map_{drawn.title.replace(' ', '_')}.svg")
     tree = class_tree(vectors)
     draw_tree(tree, names, output / "tree.svg")
     write_text(output / "tree.nwk", to_newick(tree, names))
-    if statistics is None:
-        print("no norms against frequency, for want of counts: python -m shared.data stats -o DIR writes them, --counts reads them")
-    else:
+    if statistics is not None:
         draw_norms(embeddings, statistics.pixels, output / "norms.svg")
-        print(f"rank correlation of frequency and norm before normalisation: {norm_correlation(embeddings, statistics.pixels):.3f}")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(output) as writer:
         writer.add_embedding(
             embeddings.vectors, list(names), class_colours(palette) if pictures is None else pictures, tag="class embeddings"
         )
+    print(f"{len(names)} classes of {embeddings.dataset}, {vectors.shape[1]} dimensions; {embeddings.meta}")
+    print(nearest_table(embeddings, config.neighbours))
+    if statistics is None:
+        print("no norms against frequency, for want of counts: python -m shared.data stats -o DIR writes them, --counts reads them")
+    else:
+        print(f"rank correlation of frequency and norm before normalisation: {norm_correlation(embeddings, statistics.pixels):.3f}")
     print(f"wrote maps, tree and projector to {output}; to see the projector: tensorboard --logdir {output}")
 
 

@@ -28,6 +28,7 @@ from shared.data import build_dataset
 from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
+from shared.data.survey import look_over
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import RunDirectory
@@ -104,6 +105,7 @@ def train(config: SegConfig) -> None:
 
     # --- Data -----------------------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    look_over(train_set, val_set)
     spec = train_set.spec
     config.require_classes(spec.num_classes)
     statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)

@@ -7,7 +7,10 @@ from typing import Any, Literal
 import torch
 
 from shared.config import to_dict
-from shared.data.pictures import LabelCodes
+from shared.data import cityscapes, cocostuff
+from shared.data.class_lists import read_class_names
+from shared.data.label_rules import LabelRule, LabelRules
+from shared.data.labels import LabelCodes
 from shared.errors import InputError
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import RunDirectory
@@ -48,7 +51,7 @@ class ConvertConfig:
     ignore_value: int | None = None
     """Value of ignored pixels in the label files. Null: 255."""
     class_names: str | None = None
-    """Text file with a class name per line. Null: the classes are numbered."""
+    """File of class names, as data.folder.class_names of a data set. Null: the classes are numbered."""
     encoder: str | None = None
     """latest_net_E.pth, for generators with style."""
     rank: int | None = None
@@ -148,7 +151,7 @@ def _describe(config: ConvertConfig, generator: SpadeGenerator) -> dict[str, Any
     """What travels with the checkpoint; as `synth.trained.describe`, of a model that was trained elsewhere."""
     num_classes = generator.semantics.num_classes
     assert config.label_offset is not None
-    LabelCodes(num_classes, config.label_offset, config.ignore_value)  # refuses values that contradict each other
+    codes = LabelCodes(num_classes, config.label_offset, config.ignore_value)
     settings = {
         "semantics": "onehot",
         "input": to_dict(InputConfig(generator.image_size, instance_edges=generator.semantics.instance_edges)),
@@ -159,9 +162,16 @@ def _describe(config: ConvertConfig, generator: SpadeGenerator) -> dict[str, Any
         "dataset": config.model or "custom",
         "class_names": _class_names(config.class_names, num_classes),
         "palette": voc_palette(num_classes + 1)[1:].tolist(),
-        "label_codes": {"offset": config.label_offset, "ignore_value": config.ignore_value},
+        "label_files": _rules(config.model, codes).to_plain(),
         "published_labels": asdict(generator.published_labels),
     }
+
+
+def _rules(model: str | None, codes: LabelCodes) -> LabelRules:
+    """What the label files of the published data set are called; numbers mean in all of them the same."""
+    if model == "cityscapes":
+        return cityscapes.label_rules({"labelIds": codes}, codes)
+    return LabelRules((LabelRule(codes),), others=cocostuff.LABEL_RULES.others if model == "coco" else ())
 
 
 def _settings(generator: SpadeGenerator) -> GeneratorConfig:
@@ -178,10 +188,7 @@ def _settings(generator: SpadeGenerator) -> GeneratorConfig:
 def _class_names(path: str | None, num_classes: int) -> list[str]:
     if path is None:
         return [f"class {index}" for index in range(num_classes)]
-    try:
-        names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the class names of {path}: {error}") from error
+    names = read_class_names(Path(path), "check --class_names")
     if len(names) != num_classes or len(set(names)) < num_classes:
         found = f"{len(names)} class names, {len(set(names))} of them different"
         raise InputError(f"{path} holds {found}; the generator has {num_classes} classes: give one name per line and class")

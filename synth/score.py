@@ -11,7 +11,8 @@ import torch
 from shared.fid.comparison import compare
 from shared.fid.diversity import Diversity, build_pair_distance, diversity
 from shared.fid.folder import image_statistics
-from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
+from shared.fid.remarks import remark
+from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell
 from shared.run.program import run_program
 from synth.images.layout_images import LayoutImages, LayoutImagesConfig
 
@@ -23,7 +24,7 @@ class ScoreConfig(LayoutImagesConfig, DistanceConfig):
     """Distance between real images and those that a generator makes of label maps: what synth.generate and then shared.fid give."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of images, searched with its subfolders as a data set's is, or an .npz statistics file (ours or pytorch-fid's)."""
     seed: int = 0
     """Seed of the drawn styles and noise, and of the subsets of the distances."""
 
@@ -41,7 +42,8 @@ def score(config: ScoreConfig) -> None:
         print(f"would compare {describe(real)} of {config.real} with {len(images)} generated ones of {images.sizes}")
         return
     if isinstance(real, list):
-        warn_of_sizes([real[0]], made=next(iter(images))[1].shape[:2])
+        height, width, _ = next(iter(images))[1].shape
+        remark({str(config.real): real}, made=(height, width))
     real_statistics = statistics_of(real, network, config.real, config, cache=True)
     generated = image_statistics(
         network,

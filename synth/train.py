@@ -8,6 +8,7 @@ from shared.config import to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.spec import DatasetSpec
+from shared.data.survey import look_over
 from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
@@ -44,6 +45,7 @@ def train(config: SynthConfig) -> None:
 
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    look_over(train_set, val_set)
     spec = train_set.spec
     run = RunDirectory.choose("synth.train", f"{spec.name}-{semantics_title(config.semantics)}", config.run_dir)
     config.embeddings = choose_embeddings(config, run, spec)

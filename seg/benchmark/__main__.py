@@ -68,9 +68,9 @@ def benchmark(config: BenchmarkConfig) -> None:
 
     # --- Judge and write ------------------------------------------------------------------------------------------------
     found.goals = goals_of(found.results, device.type)
+    write_report(found, run.path)
     if (goals := goal_table(found.goals)).rows:
         run.log(f"\nGoals\n{to_text(goals)}")
-    write_report(found, run.path)
     run.log(f"wrote {run.path / 'benchmark.md'}")
 
 

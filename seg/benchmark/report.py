@@ -1,6 +1,5 @@
 """What a benchmark leaves behind: benchmark.json, benchmark.md and the plots."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB
 from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Benchmark:
         """Of all sections."""
         return [result for section in self.sections for result in section.results]
 
-    def to_json(self) -> str:
+    def figures(self) -> dict[str, Any]:
         """All figures, in seconds and bytes."""
         sections = [
             {"title": section.title, "ceilings": asdict(section.ceilings), "disturbance": section.disturbance}
@@ -75,7 +75,7 @@ class Benchmark:
         goals = [asdict(goal) | {"verdict": goal.verdict} for goal in self.goals]
         about = {"environment": self.environment, "config": self.config}
         tables = {"batches": [asdict(line) for line in self.batches], "kernels": [asdict(kernel) for kernel in self.kernels]}
-        return json.dumps(about | {"sections": sections} | tables | {"goals": goals}, indent=2)
+        return about | {"sections": sections} | tables | {"goals": goals}
 
     def to_markdown(self, plots: Sequence[str]) -> str:
         """The tables; `plots` are file names beside the page."""
@@ -97,7 +97,7 @@ class Benchmark:
 
 def write_report(benchmark: Benchmark, folder: Path) -> None:
     """Write the JSON file, the plots that there are points for, and the page."""
-    write_text(folder / "benchmark.json", benchmark.to_json())
+    write_json(folder / "benchmark.json", benchmark.figures())
     plots = save_plots(benchmark, folder)
     write_text(folder / "benchmark.md", benchmark.to_markdown(plots))
 

@@ -11,7 +11,8 @@ from shared.data.cocolvis_files import StuffSource
 from shared.data.folder import ImageFormat, write_folder
 from shared.data.spec import SegmentationDataset
 from shared.data.speed import measure_input
-from shared.data.statistics import ClassStatistics, class_statistics, find_problems
+from shared.data.statistics import ClassStatistics, check_split, class_statistics
+from shared.data.survey import Survey, complaint
 from shared.errors import InputError
 from shared.run.program import run_program
 
@@ -69,18 +70,39 @@ def run(config: DataCommand) -> None:
             print(f"{split}: {speed(dataset, config)}")
             continue
         if config.command == "stats":
-            statistics = class_statistics(dataset, config.data.num_workers)
-            print(describe(statistics))
-            if config.output is not None:
-                path = Path(config.output, f"statistics_{split}.safetensors")
-                statistics.save(path)
-                print(f"wrote {path}")
+            count(dataset, config)
             continue
-        problems = find_problems(dataset, config.data.num_workers)
-        print("\n".join([f"{split}: {len(dataset)} samples, {len(problems)} with problems", *chain.from_iterable(problems)]))
-        num_problems += len(problems)
+        num_problems += check(dataset, config.data.num_workers)
     if num_problems:
         raise InputError(f"{num_problems} samples have problems, listed above; correct them before training")
+
+
+def check(dataset: SegmentationDataset, num_workers: int) -> int:
+    """Print what is wrong with each sample of a split, what may surprise, and whether its classes occur; the number of wrong samples.
+
+    Raises:
+        InputError: all samples are right, and nothing is labelled.
+    """
+    found = check_split(dataset, num_workers)
+    print(
+        "\n".join([f"{dataset.split}: {len(dataset)} samples, {len(found.problems)} with problems", *chain.from_iterable(found.problems)])
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    if not found.problems and (line := complaint(Survey(found.statistics, len(dataset)), dataset)):
+        print(f"warning: {line}")
+    return len(found.problems)
+
+
+def count(dataset: SegmentationDataset, config: DataCommand) -> None:
+    """Write the counts of a split where the settings say so, and print them."""
+    statistics = class_statistics(dataset, config.data.num_workers)
+    path = None if config.output is None else Path(config.output, f"statistics_{dataset.split}.safetensors")
+    if path is not None:
+        statistics.save(path)
+    print(describe(statistics))
+    if path is not None:
+        print(f"wrote {path}")
 
 
 def write(datasets: list[SegmentationDataset], config: DataCommand) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset, pair_files
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from shared.data.classes import class_names
 from shared.data.config import CocoLvisConfig
-from shared.data.pairs import Pair, PairDataset, find_pictures, read_list, require_folders, require_listed
-from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes
+from shared.data.labels import LabelCodes
+from shared.data.pairs import Pair, PairDataset, read_list, require_folders, require_listed
+from shared.data.picture_files import find_pictures
+from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.visualise import voc_palette

@@ -163,10 +163,29 @@ def class_statistics(dataset: SegmentationDataset, num_workers: int = 0) -> Clas
     return ClassStatistics.collect(dataset.spec, dataset.split, samples)
 
 
-def find_problems(dataset: SegmentationDataset, num_workers: int = 0) -> list[list[str]]:
-    """Read every sample of a split; the messages of each that has problems, in order."""
-    found = parallel_map(_problems, dataset, range(len(dataset)), num_workers=num_workers, title=f"check {dataset.split}", unit="sample")
-    return [messages for messages in found if messages]
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a split found.
+
+    Attributes:
+        problems: the messages of each sample that has any, in order.
+        notes: what is right and may surprise, a line each.
+        statistics: counts of the label maps that can be read.
+    """
+
+    problems: list[list[str]]
+    notes: list[str]
+    statistics: ClassStatistics
+
+
+def check_split(dataset: SegmentationDataset, num_workers: int = 0) -> Checked:
+    """Read every file of a split."""
+    found = list(
+        parallel_map(_inspect, dataset, range(len(dataset)), num_workers=num_workers, title=f"check {dataset.split}", unit="sample")
+    )
+    counts = [sample for _, _, sample in found if sample is not None]
+    problems, notes = [messages for messages, _, _ in found if messages], [note for _, notes, _ in found for note in notes]
+    return Checked(problems, notes, ClassStatistics.collect(dataset.spec, dataset.split, counts))
 
 
 def _count(dataset: SegmentationDataset, index: int) -> SampleCounts:
@@ -174,5 +193,6 @@ def _count(dataset: SegmentationDataset, index: int) -> SampleCounts:
     return count_classes(sample.name, sample.label_map.numpy())
 
 
-def _problems(dataset: SegmentationDataset, index: int) -> list[str]:
-    return dataset.problems(index)
+def _inspect(dataset: SegmentationDataset, index: int) -> tuple[list[str], list[str], SampleCounts | None]:
+    found, name = dataset.inspect(index), dataset.sample_name(index)
+    return found.problems, found.notes, None if found.label_map is None else count_classes(name, found.label_map.numpy())

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from shared.data.config import VocConfig
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset, pair_files, read_list, require_folders
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.visualise import voc_palette

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from shared.distributed import is_first
 from shared.fid.comparison import compare
-from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
+from shared.fid.remarks import remark
+from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell
 from shared.run.program import run_program
 
 
@@ -14,7 +15,7 @@ class FidConfig(DistanceConfig):
     """Distance between two sets of images: FID and KID (with an encoder FD-seg and KD-seg), and how far they cover each other."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of images, searched with its subfolders as a data set's is, or an .npz statistics file (ours or pytorch-fid's)."""
     generated: Path
     """The same for the images to be judged."""
     save_statistics: Path | None = None
@@ -25,7 +26,7 @@ def score(config: FidConfig) -> None:
     """Compare the two sets, print the result and write what was asked for."""
     paths = (config.real, config.generated)
     sides = [open_side(path) for path in paths]
-    warn_of_sizes([side[0] for side in sides if isinstance(side, list)])
+    remark({str(path): side for path, side in zip(paths, sides) if isinstance(side, list)})
     network = network_of(config) if any(isinstance(side, list) for side in sides) else None
     if network is not None:
         if is_first():

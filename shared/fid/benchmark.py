@@ -1,6 +1,5 @@
 """The distance and its features beside pytorch-fid's, on the same files, weights and machine: `python -m shared.fid.benchmark`."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import FeatureStatistics, frechet_distance
 from shared.fid.made_weights import write_made_weights
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.run.directory import environment
 from shared.run.program import run_program
 from shared.run.training import choose_device
@@ -92,10 +92,10 @@ def benchmark(config: BenchmarkConfig) -> None:
     record = environment() | about | {"disturbance": others.share, "results": [asdict(result) for result in results]}
     load = "" if others.share is None else f", other processes used {others.share:.0%} of the CPU"
     conditions = f"{record['machine']}, {record['threads']} threads, seed {config.seed}, {record['date']}{load}"
-    print(f"{conditions}\n{to_text(table)}")
-    write_text(config.output / "benchmark.json", json.dumps(record, indent=2) + "\n")
+    write_json(config.output / "benchmark.json", record)
     lines = [f"# The distance beside pytorch-fid's\n\n    {record['command']}\n\n{conditions}.\n", to_markdown(table), ""]
     write_text(config.output / "benchmark.md", "\n".join(lines))
+    print(f"{conditions}\n{to_text(table)}")
 
 
 def measure_extraction(config: BenchmarkConfig, weights: Path, folder: Path, device: torch.device) -> Measurement:

@@ -1,23 +1,21 @@
 """The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
 
-import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
+from shared.data.pictures import MAX_PIXELS
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.comparison import Comparison
 from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
-from shared.files.atomic import sha256, write_text
+from shared.files.atomic import sha256
+from shared.files.json_file import write_json
 from shared.files.weights import WeightsUnavailable
 from shared.run.directory import RUNS
 from shared.run.training import choose_device
@@ -27,7 +25,7 @@ Side = list[Path] | FeatureStatistics
 log = logging.getLogger(__name__)
 
 
-FORMAT = "1"
+FORMAT = "2"
 """Changes when the same images and network give other statistics."""
 
 
@@ -50,6 +48,8 @@ class DistanceConfig:
     """Also write the results to this JSON file."""
     batch_size: int = 32
     """Images at once."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of the largest image that is read; a larger one is refused, as a small file may unfold to any size."""
     subsets: int = 100
     """Random subsets whose mean and standard deviation are the kernel distance."""
     seed: int = 0
@@ -66,7 +66,7 @@ class DistanceConfig:
             raise InputError(f"features is {self.features}; give inception or torchvision/NAME, or an encoder file with --encoder")
         if self.features != "inception" and self.encoder:
             raise InputError(f"features {self.features} and encoder are both given; give one of them")
-        for name in ("batch_size", "subsets"):
+        for name in ("batch_size", "subsets", "max_pixels"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -89,21 +89,6 @@ def open_side(path: Path) -> Side:
             raise InputError(f"{path} does not tell its network and has {statistics.dim} features; {expected}")
         statistics.extractor = Extractor(INCEPTION_LABEL)  # pytorch-fid writes no name, and with 2048 features it has this network
     return statistics
-
-
-def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None) -> None:
-    """Say so where the two sides have images of different size.
-
-    Args:
-        first_images: one of each side that is in files.
-        made: (height, width) of images that are in none.
-    """
-    sizes = set() if made is None else {f"{made[0]} × {made[1]}"}
-    for path in first_images:
-        with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as image:  # it is named when it is read
-            sizes.add(f"{image.height} × {image.width}")
-    if len(sizes) > 1:
-        log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))
 
 
 def network_of(config: DistanceConfig) -> FeatureNetwork:
@@ -147,7 +132,7 @@ def statistics_of(
 
     def compute() -> FeatureStatistics:
         files = [side[index] for index in my_share(len(side))]
-        images = read_ahead(files, config.batch_size)
+        images = read_ahead(files, config.batch_size, max_pixels=config.max_pixels)
         mine = image_statistics(network, images, total=len(files), batch_size=config.batch_size, title=path.name, keep_features=keep)
         first, *others = gather(mine)
         for other in others:
@@ -158,7 +143,7 @@ def statistics_of(
 
 
 def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (), **about: Any) -> None:
-    """Print a comparison, and write it where the settings say so. Of several processes the first one does.
+    """Write a comparison where the settings say so, and print it. Of several processes the first one does.
 
     Args:
         more: lines to print after those of the comparison.
@@ -166,10 +151,10 @@ def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (
     """
     if not is_first():
         return
-    print("\n".join([*comparison.lines(), *more]))
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
-        write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")
+        write_json(config.json, asdict(comparison) | about)
+    print("\n".join([*comparison.lines(), *more]))
 
 
 def cached_statistics(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from shared.errors import InputError
 from shared.files.atomic import atomic_write, keep_as
+from shared.files.json_file import to_json
 
 
 def write_tensors(
@@ -21,14 +22,14 @@ def write_tensors(
 
     Args:
         kind: what the file is, such as "class embeddings/1"; `read_tensors` asks for it.
-        about: plain JSON values.
+        about: plain JSON values; a number that is not finite becomes null.
         previous: where an earlier `path` is kept from the moment that the new file is read back and found right. None: it is replaced.
 
     Raises:
         InputError: the file cannot be written, or does not hold afterwards what was written. The earlier one is still there.
     """
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    described = json.dumps(about)
+    described = to_json(about)
     with atomic_write(path) as temporary:
         checksum = _checksum(ready, ready.__getitem__, described)
         save_file(ready, temporary, metadata={"format": kind, "about": described, "sha256": checksum})

@@ -1,7 +1,6 @@
 """A run directory: everything one run wrote, and nothing else."""
 
 import json
-import math
 import platform
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ from shared.config import read_yaml, to_yaml
 from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
 from shared.files.atomic import lock, write_failure, write_text
+from shared.files.json_file import to_json, write_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -95,15 +95,15 @@ class RunDirectory:
             raise InputError(f"cannot write run directory {self.path}: {write_failure(error) or error}") from error
         self._lock = lock(self.path / ".lock")
         write_text(self.config_path, to_yaml({key: value for key, value in config.items() if key not in NOT_STORED}))
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        write_json(self.path / "environment.json", environment())
 
     def log(self, message: str) -> None:
         """Print a line and keep it in log.txt."""
         if not is_first():
             return
-        print(message, flush=True)
-        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+        print(message, flush=True)
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Append one line to metrics.jsonl and the same values to TensorBoard. Non-finite values become null."""
@@ -130,15 +130,14 @@ class RunDirectory:
         if not is_first():
             return
         for file in (METRICS, RESOURCES):
-            kept = [json.dumps(entry) for entry in self._lines(file) if entry["step"] <= step]
+            kept = [to_json(entry) for entry in self._lines(file) if entry["step"] <= step]
             write_text(self.path / file, "".join(line + "\n" for line in kept))
 
     def _append(self, file: str, step: int, values: dict[str, float]) -> None:
         if not is_first():
             return
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         with open(self.path / file, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
+            lines.write(to_json({"step": step, "seconds": round(time.time() - self.started, 2)} | values) + "\n")
         for key, value in values.items():
             self.tensorboard.add_scalar(key, value, step)
 

@@ -1,5 +1,6 @@
 """What every `python -m package.program` does around its own work."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,17 @@ Config = TypeVar("Config")
 
 def run_program(run: Callable[[Config], None], config_class: type[Config], program: str, **parsing: Any) -> None:
     """Parse the command line into `config_class` and call `run`; see `shared.config.parse_config` for `parsing`."""
+    print_anything()
     with one_line_errors():
         run(parse_config(config_class, program=program, **parsing))
         leave_processes()
+
+
+def print_anything() -> None:
+    """Characters that the terminal's encoding lacks are printed as escapes (\\u221e), so that no output can end a program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

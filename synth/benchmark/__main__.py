@@ -76,9 +76,9 @@ def benchmark(config: BenchmarkConfig) -> None:
         found.goals = goals_of(found.results)
     if (batches := found.batch_table).rows:
         run.log(f"\nLargest batch\n{to_text(batches)}")
+    write_report(found, run.path)
     if (goals := goal_table(found.goals)).rows:
         run.log(f"\nGoals\n{to_text(goals)}")
-    write_report(found, run.path)
     run.log(f"wrote {run.path / 'benchmark.md'}")
 
 

@@ -1,6 +1,5 @@
 """What a benchmark leaves behind: benchmark.json, benchmark.md and the plots."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB
 from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from synth.benchmark.cases import Share, share_table
 from synth.benchmark.discriminators import ADAM_BYTES, batch_table
 from synth.benchmark.groups import BASELINES, TITLES
@@ -82,7 +82,7 @@ class Benchmark:
         counts = {(line.semantics, line.classes): line.generator + line.discriminator for line in self.parameters}
         return batch_table([result for result in self.results if result.group == "discriminators"], counts)
 
-    def to_json(self) -> str:
+    def figures(self) -> dict[str, Any]:
         """All figures, in seconds and bytes."""
         sections = [
             {"title": section.title, "ceilings": asdict(section.ceilings), "disturbance": section.disturbance}
@@ -93,7 +93,7 @@ class Benchmark:
         tables |= {"kernels": [asdict(kernel) for kernel in self.kernels]}
         goals = [asdict(goal) | {"verdict": goal.verdict} for goal in self.goals]
         about = {"environment": self.environment, "config": self.config}
-        return json.dumps(about | tables | {"sections": sections, "goals": goals}, indent=2)
+        return about | tables | {"sections": sections, "goals": goals}
 
     def to_markdown(self, plots: Sequence[str]) -> str:
         """The tables; `plots` are file names beside the page."""
@@ -128,7 +128,7 @@ def parameter_table(parameters: Sequence[Parameters]) -> Table:
 
 def write_report(benchmark: Benchmark, folder: Path) -> None:
     """Write the JSON file, the plots that there are points for, and the page."""
-    write_text(folder / "benchmark.json", benchmark.to_json())
+    write_json(folder / "benchmark.json", benchmark.figures())
     plots = save_plots(benchmark, folder)
     write_text(folder / "benchmark.md", benchmark.to_markdown(plots))
 

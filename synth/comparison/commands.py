@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import InputError
-from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.run.stopping import STOPPED, Stopped
 from shared.run.training import progress_by_hand
 
@@ -102,4 +102,4 @@ class CommandLog:
             said = "" if log is None else f": {log.read_text(encoding='utf-8').strip().splitlines()[-1]} (all of it in {log})"
             raise InputError(f"`{line}` ended with status {status}{said}")
         self.seconds[line] = seconds
-        write_text(self.path, json.dumps(self.seconds, indent=2))
+        write_json(self.path, self.seconds)

@@ -16,7 +16,7 @@ from shared.fid.comparison import real_floor
 from shared.fid.diversity import PairDistance, build_pair_distance, diversity
 from shared.fid.features import TORCHVISION, FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
-from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.report import ReferenceRow, Score, ScoreKind
 from shared.run.directory import RunDirectory, find_runs
 from shared.visualise import SIGNED, colour_label_map, label_storage, read_png, save_label_png, save_png, to_uint8
@@ -100,7 +100,7 @@ def write_real(folder: Path, loader: BatchLoader, spec: DatasetSpec) -> list[str
             save_png(picture, folder / "images" / f"{name}.png")
             save_label_png(label_map, folder / "labels" / f"{name}.png", num_classes=spec.num_classes)
             names.append(name)
-    write_text(folder / "classes.json", json.dumps(spec.class_names))
+    write_json(folder / "classes.json", spec.class_names)
     return names
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from shared.backbone import build_backbone
 from shared.config import to_dict
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset
-from shared.data.pictures import LabelCodes, read_image
+from shared.data.pictures import read_image
 from shared.data.spec import DatasetSpec, Sample
 from shared.encoder_file import save_encoder
 from shared.run.checkpoint import TrainingState

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from shared.data.camvid import CamVid
+from shared.data.labels import LabelCodes
 from shared.data.loader import Batch, build_eval_loader, build_train_loader, collate
 from shared.data.pairs import Pair, PairDataset
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.data.transforms import EvalResize, SynthTransform, TrainCrop
 from shared.errors import InputError
