@@ -215,11 +215,12 @@ def _imagenet_weights(name: str) -> Path:
 
 
 def _load_weights(network: nn.Module, name: str, path: Path) -> None:
-    state = read_state_dict(path)
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
-    fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
     optional = ("fc.", "classifier.")  # the classifier is cut off
-    unfilled = [key for key in wanted if key not in fitting and not key.startswith(optional) and not key.endswith("num_batches_tracked")]
+    needed = [key for key in wanted if not key.startswith(optional) and not key.endswith("num_batches_tracked")]
+    state = read_state_dict(path, needed)
+    fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
+    unfilled = [key for key in needed if key not in fitting]
     if unfilled:
         raise InputError(
             f"{path} does not fit the backbone {name!r}: {len(unfilled)} of its {len(wanted)} tensors are missing or have another shape, "

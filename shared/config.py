@@ -94,7 +94,7 @@ def parse_config(
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
 
 
-_SWITCHES = ("dry_run", "as_published")
+_SWITCHES = ("dry_run", "as_published", "skip_bad")
 
 
 def _expand_switches(arguments: list[str]) -> list[str]:

@@ -81,7 +81,7 @@ def _create(name: str, pretrained: bool) -> Any:
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
-    state = read_state_dict(path)
+    state = read_state_dict(path, encoder.state_dict().keys())
     try:
         encoder.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:

@@ -38,6 +38,8 @@ class DataCommand:
     """Where the stuff comes from: maps (stuffthingmaps) or json (build-coco-lvis)."""
     as_published: bool = False
     """Repeat the errors of the generator that the paper's labels were made with; needs stuff json (build-coco-lvis)."""
+    skip_bad: bool = False
+    """Leave out annotations that cannot be used, and say how many; else the first is an error (build-coco-lvis)."""
     image_format: ImageFormat = "png"
     """Format of the images: png, or jpeg, which is smaller, faster to read, and not exact (write)."""
     crop: tuple[int, int] = (512, 512)
@@ -142,10 +144,14 @@ def build(config: DataCommand) -> None:
         output,
         stuff=config.stuff,
         as_published=config.as_published,
+        skip_bad=config.skip_bad,
         num_workers=config.data.num_workers,
     )
-    for split, counts in found.items():
+    for split, counts in found.statistics.items():
         print(f"{split}: {len(counts.names)} images, {(counts.images > 0).sum()} of {len(counts.class_names)} classes occur")
+    if found.left_out:
+        shown = "; ".join(found.left_out[:3]) + ("; …" if len(found.left_out) > 3 else "")
+        print(f"left out {len(found.left_out)} annotations that cannot be used: {shown}")
     print(f"wrote {output}; classes and the tail of rare ones are listed in {output / 'report.md'}")
 
 

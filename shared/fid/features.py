@@ -194,7 +194,7 @@ def load_headless(name: str, file: Path) -> tuple[nn.Module, int, Reading]:
     from torchvision import models
 
     model = models.get_model(name, weights=None, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
-    state = read_state_dict(file)
+    state = read_state_dict(file, model.state_dict().keys())
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
