@@ -6,7 +6,6 @@ the ordinary loss of a label map in which the easier pixels are ignored, so that
 Shapes: S samples, N images, F channels of an output, H×W pixels, C classes; p pixels of a chunk.
 """
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
 from shared.errors import InputError
+from shared.files.text_file import is_number, read_named_numbers
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """Outputs of pixels (p, F) → their logits (p, C)."""
@@ -62,16 +62,14 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
         InputError: a file that cannot be read, a class that is missing, unknown or there twice, or a weight that is not a number ≥ 0.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
-        raise InputError(f"cannot read class weights from {path}: {getattr(error, 'strerror', None) or error}; {expected}") from error
+    expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
+    rows = read_named_numbers(path, "class weights", expected, names=spec.class_names)
+    if rows and rows[0][0] not in spec.class_names and not any(map(is_number, rows[0][1:])):
+        del rows[0]  # column titles
     ids = {name: index for index, name in enumerate(spec.class_names)}
     weights = np.full(spec.num_classes, np.nan)
     for row in rows:
-        name, value = row[0].strip(), _weight(row)
+        name, value = row[0], _weight(row)
         if value is None:
             raise InputError(f"{path}: line {','.join(row)!r} is not a class name and a weight of 0 or more")
         if name not in ids:
