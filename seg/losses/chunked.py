@@ -206,7 +206,8 @@ def chunked_loss(
             size,
             gradient,
         )
-    loss = (sums.loss / objective.total_weight).to(dtype)
+    # a class that is not a number is nobody's neighbour; the loss has to tell all the same
+    loss = (sums.loss / objective.total_weight).to(dtype) + 0 * classes.abs().amax()
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, sums.classes))
 
 
@@ -234,6 +235,7 @@ class _NeighbourSums:
         # late in training both are far below the rounding error of 1.
         weights = self._objective.weights_of(targets)
         self.loss += F.softplus(gaps[1:].logsumexp(0), threshold=40).mul_(weights).sum(dtype=torch.float64)
+        self.loss += 0 * to_target.sum()  # a pixel that is not finite may have found its own target as every neighbour, and cost nothing
         if not self._wants_gradients:
             return None
         slopes = gaps.softmax(0).mul_(weights * (-self._objective.sharpness / self._objective.total_weight))  # ∂loss/∂distance
