@@ -153,9 +153,8 @@ def test_equals_the_reference(
     result = value_and_gradients(pixels, classes, labels, impl=impl, **options)
     reach = max(1.0, classes.norm(dim=1).max().item())
     rounding = 1e-6 / min(temperature, 1.0) * reach**2  # of a logit
-    steepest = (
-        2 * reach if distance == "squared" else 1
-    ) / temperature  # gradient of a pixel's loss: where gradients cancel, it has digits
+    # gradient of a single pixel's loss: where the gradients of classes or pixels cancel, these digits are lost
+    steepest = (2 * reach if distance == "squared" else 1) / temperature
     for tensor, plain, exact in zip(result, reference, truth):
         error, allowed = (tensor.double() - exact).norm(), (plain.double() - exact).norm()
         assert error <= 2 * allowed + rounding * exact.norm() + torch.finfo(torch.float32).eps * steepest
