@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.joint_norm import JointBatchNorm
 
 Norm = Callable[[int], nn.Module]
@@ -54,7 +54,7 @@ def build_backbone(
     *,
     output_stride: int = 16,
     pretrained: bool = False,
-    weights_path: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     norm: str = "batch",
 ) -> Backbone:
     """Build an encoder by name.
@@ -63,20 +63,19 @@ def build_backbone(
         name: "tiny", "mobilenet_v2", "resnet50" or "resnet101".
         output_stride: 8 or 16, stride of the last stage.
         pretrained: start from ImageNet weights: from the torch hub cache, or downloaded to it.
-        weights_path: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
+        weights: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
         norm: "batch", "sync" or "group", see `normalisation`. Pretrained scales and shifts serve all, pretrained statistics not "group".
 
     Raises:
         InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
     """
-    if name not in _BUILDERS:
-        raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(_BUILDERS)}, or smp/<architecture>/<encoder>")
+    choose("backbone", name, _BUILDERS, other="smp/<architecture>/<encoder>")
     if output_stride not in (8, 16):
         raise InputError(f"output stride {output_stride} is not supported; choose 8 or 16")
 
     def initialise(network: nn.Module) -> None:
-        if pretrained or weights_path is not None:
-            _load_weights(network, name, Path(weights_path) if weights_path is not None else _cached_weights(name))
+        if pretrained or weights is not None:
+            _load_weights(network, name, Path(weights) if weights is not None else _cached_weights(name))
 
     return _BUILDERS[name](output_stride, normalisation(norm), initialise)
 
@@ -87,9 +86,7 @@ def normalisation(name: str) -> Norm:
     "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes; "group" is GroupNorm with 16
     channels a group (ESSNet, Table 5), or the next larger group that divides the channels where 16 does not.
     """
-    if name not in _NORMS:
-        raise InputError(f"unknown norm {name!r}; choose one of {', '.join(_NORMS)}")
-    return _NORMS[name]
+    return _NORMS[choose("norm", name, _NORMS)]
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -185,7 +182,9 @@ _IMAGENET_WEIGHTS: dict[str, models.WeightsEnum] = {
 def _cached_weights(name: str) -> Path:
     """Path of the ImageNet weights in the torch hub cache, downloaded when they are not there."""
     if name not in _IMAGENET_WEIGHTS:
-        raise InputError(f"there are no ImageNet weights for the backbone {name!r}; set pretrained to false, or weights_path to a file")
+        raise InputError(
+            f"there are no ImageNet weights for the backbone {name!r}; set model.pretrained to false, or model.weights to a file"
+        )
     url: str = _IMAGENET_WEIGHTS[name].url
     path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if not path.exists():
@@ -195,7 +194,7 @@ def _cached_weights(name: str) -> Path:
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"cannot download the ImageNet weights of {name} ({error}); put {url} at {path}, "
-                "or set weights_path to where you have it, or set pretrained to false"
+                "or set model.weights to where you have it, or model.pretrained to false"
             ) from error
     return path
 
@@ -206,7 +205,7 @@ def _load_weights(network: nn.Module, name: str, path: Path) -> None:
     except FileNotFoundError as error:
         raise InputError(f"there is no weights file {path} for the backbone {name!r}") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"cannot read {path}: not a state dict saved by torch; fetch it again, or set weights_path to another") from error
+        raise InputError(f"cannot read {path}: not a state dict saved by torch; fetch it again, or set model.weights to another") from error
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
     optional = ("fc.", "classifier.")  # the classifier is cut off

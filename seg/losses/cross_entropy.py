@@ -3,7 +3,7 @@
 Shapes: N images, P pixels, S pixels of an image, C classes, D embedding size, K neighbours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from seg.losses.triton import triton_agrees, triton_loss
 from seg.neighbours.numba import numba_obstacle
 from seg.neighbours.search import SEARCHES, require_neighbours
 from shared.constants import IGNORE_INDEX
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss, "triton": triton_loss}
 MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster
@@ -67,7 +67,7 @@ def neighbour_cross_entropy(
         ValueError: shapes that do not belong together.
     """
     require_neighbours(num_neighbours, len(class_embeddings))
-    _check_choice("search backend", search, SEARCHES)
+    choose("search backend", search, SEARCHES)
     return _cross_entropy(
         pixel_embeddings,
         class_embeddings,
@@ -130,8 +130,8 @@ def _cross_entropy(
     impl: str,
     search: str,
 ) -> torch.Tensor:
-    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
-    _check_choice("distance", distance, ("squared", "plain"))
+    choose("loss implementation", impl, LOSS_IMPLEMENTATIONS)
+    choose("distance", distance, ("squared", "plain"))
     _check_positive("temperature", temperature)
     _check_positive("scale", scale)
     pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
@@ -247,11 +247,6 @@ def _total_weight(labels: torch.Tensor, class_weights: torch.Tensor, ignore_inde
     """Sum of the weights of labels (N, S), in chunks."""
     chunks = chunks_of(labels, pixels_per_chunk(1, labels.device))
     return float(sum(total_weight(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks))
-
-
-def _check_choice(what: str, given: str, known: Iterable[str]) -> None:
-    if given not in known:
-        raise InputError(f"unknown {what} {given!r}; choose one of {', '.join(known)}")
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -5,6 +5,7 @@ N images, F features.
 
 import logging
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -17,8 +18,8 @@ from torchvision import models
 from torchvision.transforms._presets import ImageClassification
 
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
-from shared.encoder_file import load_encoder
-from shared.errors import InputError
+from shared.encoder_file import ENCODER_FILE, load_encoder, softmax_runs
+from shared.errors import InputError, choose
 from shared.fid.frechet import Extractor
 from shared.files.atomic import sha256
 from shared.files.weights import SHA256_PREFIX, WeightsUnavailable, inception_weights
@@ -26,6 +27,34 @@ from shared.files.weights import SHA256_PREFIX, WeightsUnavailable, inception_we
 INCEPTION_LABEL = "Inception-2015"
 INCEPTION_DIM = 2048
 log = logging.getLogger(__name__)
+
+
+TORCHVISION = "torchvision/"
+"""How the names of these networks begin, wherever a network is named."""
+
+
+@dataclass
+class FeaturesConfig:
+    """In the features of which network sets of images are compared."""
+
+    features: str = "inception"
+    """Network of the features, after which the distances are called: inception (FID, KID); torchvision/NAME, such as torchvision/resnet50
+    (FD-NAME, KD-NAME); an encoder file of a segmentation run (FD-seg, KD-seg); encoder: that file of the segmenter of a comparison, or else
+    of the newest finished seg.train --head softmax; auto: inception if its weights are available, else encoder."""
+    weights: Path | None = None
+    """Weights file of inception or torchvision/NAME. Null: torch's cache, or, for inception, a download into it."""
+
+    def __post_init__(self) -> None:
+        if self.features.startswith(TORCHVISION):
+            return
+        names = ("auto", "inception", "encoder")
+        is_file = Path(self.features).suffix == ".safetensors" or Path(self.features).is_file()
+        if not is_file:
+            choose("features", self.features, names, other=f"{TORCHVISION}NAME, or an encoder file (.safetensors)")
+        if self.weights is not None and (is_file or self.features == "encoder"):
+            raise InputError(
+                f"weights {self.weights} was given, but features {self.features} is an encoder file, which holds its own; leave weights out"
+            )
 
 
 def titles(label: str) -> tuple[str, str]:
@@ -90,6 +119,9 @@ class EncoderFeatures(FeatureNetwork):
 
     Args:
         path: encoder file; see `shared.encoder_file`.
+
+    Attributes:
+        path: as given.
     """
 
     mean: torch.Tensor
@@ -106,6 +138,7 @@ class EncoderFeatures(FeatureNetwork):
             "and compares with no paper and no other encoder, only with results of this one."
         )
         super().__init__(backbone, Extractor(name, sha, "none"), description)
+        self.path = Path(path)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         with torch.no_grad():
@@ -148,39 +181,54 @@ class TorchvisionFeatures(FeatureNetwork):
         return self.network((resized - self.mean) / self.std).flatten(1)
 
 
+def network_of(config: FeaturesConfig, device: torch.device) -> FeatureNetwork:
+    """The network that the settings name; `encoder` is that of the newest softmax segmenter.
+
+    Raises:
+        InputError: its weights are not available.
+    """
+    newest = next(softmax_runs(), None) if config.features in ("auto", "encoder") else None
+    encoder = None if newest is None else newest.path / ENCODER_FILE
+    try:
+        return build_feature_network(config.features, weights=config.weights, encoder=encoder, device=device)
+    except WeightsUnavailable as error:
+        raise WeightsUnavailable(f"{error} with --weights, or give an encoder file with --features to get FD-seg instead") from error
+
+
 def build_feature_network(
     name: str = "auto",
     *,
-    weights_path: str | Path | None = None,
-    encoder_path: str | Path | None = None,
+    weights: str | Path | None = None,
+    encoder: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """A feature network on `device`.
 
     Args:
-        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto": Inception when its
-            weights are to be had, else `encoder_path`.
-        weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
-        encoder_path: encoder file for "auto".
+        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; "encoder": `encoder`; or "auto":
+            Inception when its weights are available, else `encoder`.
+        weights: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
+        encoder: encoder file for "encoder" and "auto".
 
     Raises:
         InputError: the weights or the encoder are missing, damaged, or not what they should be.
     """
     if name.startswith(TORCHVISION):
-        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights_path is None else Path(weights_path)).to(device)
+        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights is None else Path(weights)).to(device)
+    if name == "encoder" and encoder is None:
+        raise InputError(
+            "there is no finished run of seg.train --head softmax under runs/seg.train, whose encoder gives the features; train one, or "
+            "give an encoder file with --features"
+        )
     if name not in ("auto", "inception"):
-        return EncoderFeatures(name).to(device)
+        return EncoderFeatures(encoder if name == "encoder" and encoder is not None else name).to(device)
     try:
-        return InceptionFeatures(inception_weights(weights_path)).to(device)
+        return InceptionFeatures(inception_weights(weights)).to(device)
     except WeightsUnavailable as error:
-        if name == "inception" or encoder_path is None:
+        if name == "inception" or encoder is None:
             raise
-        log.warning("%s. Using the encoder %s instead", error, encoder_path)
-        return EncoderFeatures(encoder_path).to(device)
-
-
-TORCHVISION = "torchvision/"
-"""How the names of these networks begin, wherever a network is named."""
+        log.warning("%s. Using the encoder %s instead", error, encoder)
+        return EncoderFeatures(encoder).to(device)
 
 
 class Reading(NamedTuple):
@@ -231,8 +279,6 @@ def _published(name: str) -> models.WeightsEnum:
     Raises:
         InputError: there is no classifier of this name.
     """
-    known = models.list_models(module=models)
-    if name not in known:
-        raise InputError(f"torchvision has no classifier {name}; it has {', '.join(known)}")
+    choose("classifier of torchvision", name, models.list_models(module=models))
     weights: models.WeightsEnum = models.get_model_weights(name).DEFAULT
     return weights

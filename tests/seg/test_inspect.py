@@ -76,6 +76,6 @@ def test_crops_hold_the_class() -> None:
 def test_other_counts_are_refused(invoke: Callable, tmp_path: Path) -> None:
     made_embeddings(torch.eye(3)).save(tmp_path / "e.safetensors")
     class_statistics(Blocks()).save(tmp_path / "c.safetensors")
-    outcome = invoke("seg.inspect", tmp_path / "e.safetensors", "--counts", tmp_path / "c.safetensors", "-o", tmp_path / "out")
+    outcome = invoke("seg.inspect", tmp_path / "e.safetensors", "--statistics", tmp_path / "c.safetensors", "-o", tmp_path / "out")
     assert outcome.status == 1 and not (tmp_path / "out").exists()
     assert "counts blocks" in outcome.errors and "is of made; names and order must be equal" in outcome.errors

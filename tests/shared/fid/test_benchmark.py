@@ -12,7 +12,7 @@ from shared.fid.made_weights import write_made_weights
 def test_features_of_files_are_those_of_pytorch_fid(tmp_path: Path) -> None:
     """Batches of 2 and 1; the means are equal but for the rounding of float32 in another order of the sums."""
     write_made_weights(tmp_path / "weights.pth")
-    config = BenchmarkConfig(tmp_path, images=3, size=(20, 30), batch_size=2, workers=0)
+    config = BenchmarkConfig(images=3, size=(20, 30), batch_size=2, workers=0)
     measured = measure_extraction(config, tmp_path / "weights.pth", tmp_path / "images", torch.device("cpu"))
     assert measured.difference is not None and measured.difference < 1e-5
     assert len(list((tmp_path / "images").iterdir())) == 3
