@@ -25,7 +25,7 @@ class ScoreConfig(LayoutImagesConfig, DistanceConfig):
     """Distance between real images and those that a generator makes of label maps: what synth.generate and then shared.fid give."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of PNG images, searched with its subfolders, or an .npz file of feature statistics (ours or pytorch-fid's)."""
     seed: int = 0
     """Seed of the drawn styles and noise, and of the subsets of the distances."""
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shared.embedding_file import ClassEmbeddings
-from shared.files.tensor_file import read_tensors
+from shared.files.tensor_file import read_tensors, write_tensors
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]
@@ -94,6 +94,28 @@ def test_a_stopped_run_continues_exactly(
         for run in (runs / first, tmp_path / "run")
     ]
     assert losses[0] == losses[1]
+
+
+def test_a_run_from_before_a_renaming_goes_on(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
+    """Its settings and checkpoints have the old name of an option; it continues to the same weights, and has the new name then."""
+    run = tmp_path / "run"
+    assert invoke("seg.train", *SEG, "--run_dir", run, "--train.stop_after", 4).status == 0
+    settings = (run / "config.yaml").read_text()
+    assert "  weights: null\n" in settings
+    (run / "config.yaml").write_text(settings.replace("  weights: null\n", "  weights_path: null\n"))
+    for path in (run / "checkpoints").iterdir():
+        tensors, meta = read_tensors(path, "checkpoint tensors/1")
+        model = {"weights_path" if key == "weights" else key: value for key, value in meta["config"]["model"].items()}
+        write_tensors(path, tensors, "checkpoint tensors/1", meta | {"config": meta["config"] | {"model": model}})
+    evaluated = invoke("seg.evaluate", run)
+    assert evaluated.status == 0, evaluated.errors
+    outcome = invoke("seg.train", *SEG, "--run_dir", run)
+    assert outcome.status == 0, outcome.errors
+    assert all(torch.equal(a, b) for a, b in zip(checkpoint(runs / "embedding").values(), checkpoint(run).values()))
+    assert "  weights: null\n" in (run / "config.yaml").read_text()
+    (tmp_path / "old.yaml").write_text("model: {weights_path: null}")
+    refused = invoke("seg.train", "--config", tmp_path / "old.yaml")
+    assert (refused.status, refused.errors) == (1, "error: --model.weights_path is now --model.weights\n")
 
 
 def test_the_written_settings_run_again(runs: Path, invoke: Invoke, tmp_path: Path) -> None:
@@ -250,7 +272,10 @@ def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path:
     page = (tmp_path / "run/report/index.html").read_text()
     assert "The distance is FD-seg and not FID, because the encoder&#39;s features were asked for." in page
     assert str((tmp_path / "run/report/index.html").resolve()) in outcome.output
-    # the same command again repeats no training
+    # the same command again repeats no training, also where the settings were stored under a name that an option had then
+    settings = tmp_path / "run/config.yaml"
+    assert "\nweights: null\n" in settings.read_text()
+    settings.write_text(settings.read_text().replace("\nweights: null\n", "\ninception_weights: null\n"))
     again = invoke(*command)
     assert again.status == 0, again.errors
     assert "$ python" not in again.output

@@ -16,7 +16,7 @@ class FidConfig(DistanceConfig):
     """Distance between two sets of images: FID and KID (in other features FD-… and KD-…), and how far they cover each other."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of PNG images, searched with its subfolders, or an .npz file of feature statistics (ours or pytorch-fid's)."""
     generated: Path
     """The same for the images to be judged."""
     save_real: Path | None = None

@@ -69,7 +69,7 @@ class FeatureNetwork(nn.Module):
     """A frozen network from images to features.
 
     Args:
-        extractor: the network in words, the hash of its weights and its resize rule; kept in statistics files.
+        extractor: the network in words, the hash of its weights and its resize rule; kept in files of feature statistics.
         description: one sentence on what the network is and what its distances compare with.
 
     Attributes:

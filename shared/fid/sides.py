@@ -1,4 +1,4 @@
-"""The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
+"""The two sides of a comparison: folders of images or files of feature statistics, and how programs are told to compare them."""
 
 import contextlib
 import hashlib
@@ -45,7 +45,7 @@ class DistanceConfig(FeaturesConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
-    """Check the images, the statistics files and the network, say what would be compared, and stop."""
+    """Check the images, the feature statistics and the network, say what would be compared, and stop."""
 
     def __post_init__(self) -> None:
         FeaturesConfig.__post_init__(self)

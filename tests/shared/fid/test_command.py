@@ -185,6 +185,38 @@ def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None
         score(config(inputs, features="inception"))
 
 
+def finished_segmenter(run: Path, encoder: Path, head: str = "softmax") -> None:
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    (run / "evaluation.json").write_text(json.dumps({"head": head, "dataset": "park"}))
+    shutil.copy(encoder, run / "encoder.safetensors")
+
+
+@pytest.mark.parametrize("features", ["encoder", "auto"])
+def test_the_encoder_of_the_newest_segmenter(
+    features: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in the place of Inception, whose weights are not available here; never that of the run whose embeddings are judged."""
+    with pytest.raises(InputError, match="give an encoder file with --features"):
+        score(config(inputs, features=features))
+    finished_segmenter(tmp_path / "runs/seg.train/park-softmax-001", inputs / "encoder.safetensors")
+    finished_segmenter(tmp_path / "runs/seg.train/park-embedding-002", inputs / "encoder.safetensors", head="embedding")
+    score(config(inputs, features=features))
+    assert "FD-seg (tiny encoder" in capsys.readouterr().out
+    if features == "auto":
+        assert "Using the encoder runs/seg.train/park-softmax-001/encoder.safetensors instead" in caplog.text
+
+
+def test_unknown_features_are_refused(inputs: Path) -> None:
+    for name, near in (("inceptionn", "inception"), ("encodr", "encoder")):
+        with pytest.raises(
+            InputError, match=rf"unknown features '{name}' \(did you mean {near}\?\); .* or torchvision/NAME, or an encoder"
+        ):
+            config(inputs, features=name)
+    with pytest.raises(InputError, match="leave weights out"):
+        config(inputs, features="encoder", weights=inputs / "weights.pth")
+
+
 def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [inputs / "real", inputs / "generated", "--features", inputs / "encoder.safetensors", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["shared.fid", *map(str, arguments)])
