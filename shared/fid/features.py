@@ -48,7 +48,7 @@ class FeaturesConfig:
         if self.features.startswith(TORCHVISION):
             return
         names = ("auto", "inception", "encoder")
-        is_file = Path(self.features).suffix == ".safetensors" or Path(self.features).is_file()
+        is_file = self.features not in names and (Path(self.features).suffix == ".safetensors" or Path(self.features).is_file())
         if not is_file:
             choose("features", self.features, names, other=f"{TORCHVISION}NAME, or an encoder file (.safetensors)")
         if self.weights is not None and (is_file or self.features == "encoder"):

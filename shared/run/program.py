@@ -45,12 +45,9 @@ def run_commands(commands: Mapping[str, Command], program: str, description: str
         if place is None and {"-h", "--help"} & {*arguments}:
             print(_overview(commands, program, description))
             return
-        if place is None:
-            if not arguments or arguments[0].startswith("-"):
-                raise InputError(f"no command was given; say python -m {program} and one of {', '.join(commands)}")
-            choose("command", arguments[0], commands)
-            raise AssertionError("a first word that is a command has a place")
-        name = arguments.pop(place)
+        if place is None and (not arguments or arguments[0].startswith("-")):
+            raise InputError(f"no command was given; say python -m {program} and one of {', '.join(commands)}")
+        name = choose("command", arguments.pop(place or 0), commands)
         command = commands[name]
         command.run(parse_config(command.config_class, arguments, program=f"{program} {name}", short=command.short))
         leave_processes()
