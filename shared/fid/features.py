@@ -50,7 +50,7 @@ class FeaturesConfig:
         names = ("auto", "inception", "encoder")
         is_file = self.features not in names and (Path(self.features).suffix == ".safetensors" or Path(self.features).is_file())
         if not is_file:
-            choose("features", self.features, names, other=f"{TORCHVISION}NAME, or an encoder file (.safetensors)")
+            choose("features", self.features, names, other=f"{TORCHVISION}NAME or an encoder file (.safetensors)")
         if self.weights is not None and (is_file or self.features == "encoder"):
             raise InputError(
                 f"weights {self.weights} was given, but features {self.features} is an encoder file, which holds its own; leave weights out"

@@ -209,9 +209,7 @@ def test_the_encoder_of_the_newest_segmenter(
 
 def test_unknown_features_are_refused(inputs: Path) -> None:
     for name, near in (("inceptionn", "inception"), ("encodr", "encoder")):
-        with pytest.raises(
-            InputError, match=rf"unknown features '{name}' \(did you mean {near}\?\); .* or torchvision/NAME, or an encoder"
-        ):
+        with pytest.raises(InputError, match=rf"unknown features '{name}' \(did you mean {near}\?\); .* or torchvision/NAME or an encoder"):
             config(inputs, features=name)
     with pytest.raises(InputError, match="leave weights out"):
         config(inputs, features="encoder", weights=inputs / "weights.pth")
