@@ -6,7 +6,6 @@ the softmax head. What is averaged is as large as the features of one view, so w
 Shapes: N images of H×W, F features (D of pixel embeddings, C of class scores), h×w positions of the features.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -23,7 +22,7 @@ from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.distributed import gather
 from shared.errors import InputError
-from shared.files.atomic import write_text
+from shared.files.atomic import write_json
 from shared.joint_norm import merge_running_statistics
 from shared.metrics import ConfusionMatrix
 from shared.run.training import progress
@@ -165,4 +164,4 @@ def write_evaluation(path: Path, matrix: ConfusionMatrix, spec: DatasetSpec, abo
     iou = {name: None if np.isnan(value) else value for name, value in zip(spec.class_names, matrix.iou().tolist())}
     pixels = dict(zip(spec.class_names, matrix.labelled_pixels.tolist()))
     figures = summary(matrix) | {"labelled_pixels": matrix.num_pixels, "iou": iou, "class_pixels": pixels}
-    write_text(path, json.dumps(about | figures, indent=2))
+    write_json(path, about | figures)

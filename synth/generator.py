@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from synth.networks.recomputation import recomputed
 from synth.networks.spade import NORMS, SpadeResidualBlock
 from synth.networks.spectral import initialise
@@ -71,9 +71,9 @@ class SpadeGenerator(nn.Module):
         noise: str = "image",
     ) -> None:
         super().__init__()
-        _check_choice("upsampling", upsampling, list(DOUBLINGS))
-        _check_choice("norm", norm, list(NORMS))
-        _check_choice("noise", noise, list(NOISE_KINDS))
+        choose("upsampling", upsampling, list(DOUBLINGS))
+        choose("norm", norm, list(NORMS))
+        choose("noise", noise, list(NOISE_KINDS))
         self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
         self.norm, self.size_multiple = norm, 2 ** DOUBLINGS[upsampling]
         self.noise, self.noise_channels = noise, noise_channels
@@ -201,8 +201,3 @@ def _neighbours(side: int, multiple: int) -> list[int]:
 def in_pixels(size: Sequence[int]) -> str:
     """(256, 512) -> "256x512"."""
     return f"{size[0]}x{size[1]}"
-
-
-def _check_choice(option: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        raise InputError(f"unknown {option} {value!r}; choose one of {', '.join(choices)}")

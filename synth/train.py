@@ -157,7 +157,7 @@ def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec)
     """The embedding file of this run: the one given, the one the run began with, or the newest export on the same data.
 
     Raises:
-        InputError: semantics learned and no file to be had; or the file belongs to other classes.
+        InputError: semantics learned and no file available; or the file belongs to other classes.
     """
     if config.semantics not in READS_EMBEDDINGS:
         return None

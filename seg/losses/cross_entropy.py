@@ -3,7 +3,7 @@
 Shapes: N images, P pixels, S pixels of an image, C classes, D embedding size, K neighbours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from seg.losses.triton import triton_agrees, triton_loss
 from seg.neighbours.numba import numba_obstacle
 from seg.neighbours.search import SEARCHES, require_neighbours
 from shared.constants import IGNORE_INDEX
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss, "triton": triton_loss}
 MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster
@@ -70,9 +70,9 @@ def neighbour_cross_entropy(
         ValueError: shapes that do not belong together.
     """
     require_neighbours(num_neighbours, len(class_embeddings))
-    _check_choice("search backend", search, SEARCHES)
-    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
-    _check_choice("distance", distance, ("squared", "plain"))
+    choose("search backend", search, SEARCHES)
+    choose("loss implementation", impl, LOSS_IMPLEMENTATIONS)
+    choose("distance", distance, ("squared", "plain"))
     _check_positive("temperature", temperature)
     _check_positive("scale", scale)
     pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
@@ -227,11 +227,6 @@ def _on(device: torch.device, class_weights: torch.Tensor, num_classes: int, dty
     if class_weights.shape != (num_classes,):
         raise ValueError(f"class weights {tuple(class_weights.shape)} do not belong to {num_classes} classes; expected ({num_classes},)")
     return class_weights.detach().to(device, dtype).contiguous()
-
-
-def _check_choice(what: str, given: str, known: Iterable[str]) -> None:
-    if given not in known:
-        raise InputError(f"unknown {what} {given!r}; choose one of {', '.join(known)}")
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.weights import read_state_dict
 
 PREFIX = "smp/"
@@ -27,21 +27,19 @@ class SmpNetwork(nn.Module):
         name: smp/<architecture>/<encoder>.
         out_channels: C for a softmax, D for pixel embeddings.
         pretrained: start the encoder from the library's ImageNet weights: from the Hugging Face cache, or downloaded to it.
-        weights_path: start the encoder from this .pth state dict instead.
+        weights: start the encoder from this .pth state dict instead.
 
     Raises:
         InputError: the library is not installed, a name it does not know, or weights that are missing or do not fit.
     """
 
-    def __init__(
-        self, name: str, out_channels: int, *, pretrained: bool = False, weights_path: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, name: str, out_channels: int, *, pretrained: bool = False, weights: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
-        model = _create(name, pretrained and weights_path is None)
+        model = _create(name, pretrained and weights is None)
         self.backbone: nn.Module = model.encoder
         self.decoder: nn.Module = model.decoder
-        if weights_path is not None:
-            _load(self.backbone, name, Path(weights_path))
+        if weights is not None:
+            _load(self.backbone, name, Path(weights))
         self.project = nn.Conv2d(model.segmentation_head[0].in_channels, out_channels, 1)
         self.multiple = int(model.encoder.output_stride)
 
@@ -66,8 +64,9 @@ def _create(name: str, pretrained: bool) -> Any:
     _, _, rest = name.partition("/")
     architecture, _, encoder = rest.partition("/")
     known = smp.MODEL_ARCHITECTURES_MAPPING
-    if architecture.lower() not in known or not encoder:
-        raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}; the architectures are {', '.join(sorted(known))}")
+    if not encoder:
+        raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}")
+    choose("architecture", architecture.lower(), sorted(known), where=f"model.backbone {name}")
     try:
         return smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
     except (KeyError, ValueError, TypeError) as error:
@@ -75,7 +74,7 @@ def _create(name: str, pretrained: bool) -> Any:
         raise InputError(f"model.backbone {name!r} is refused by segmentation_models_pytorch: {reason[:300]}") from error
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights_path to a "
+            f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights to a "
             "file with the encoder's state dict, or model.pretrained to false"
         ) from error
 

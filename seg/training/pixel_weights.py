@@ -23,7 +23,7 @@ from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """Outputs of pixels (p, F) → their logits (p, C)."""
@@ -74,8 +74,7 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
         name, value = row[0].strip(), _weight(row)
         if value is None:
             raise InputError(f"{path}: line {','.join(row)!r} is not a class name and a weight of 0 or more")
-        if name not in ids:
-            raise InputError(f"{path}: {name!r} is no class of {spec.name}; its names are those of its class list")
+        choose(f"class of {spec.name}", name, ids, where=str(path))
         if not math.isnan(weights[ids[name]]):
             raise InputError(f"{path}: {name!r} has two weights; give one")
         weights[ids[name]] = value

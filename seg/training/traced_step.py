@@ -78,7 +78,7 @@ class LiveBytes(TorchDispatchMode):
 def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int], device_type: str) -> np.ndarray:
     """(M, 4) bytes alive after each allocation of a training step with images of `shape` (N, H, W)."""
     with FakeTensorMode(), LiveBytes() as live:
-        model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights_path=None))
+        model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights=None))
         optimizer = build_optimiser(model, lr=1.0)
         for group in optimizer.param_groups:
             group["foreach"] = device_type == "cuda"  # as torch chooses

@@ -12,7 +12,7 @@ from shared.data.config import CocoLvisConfig
 from shared.data.pairs import Pair, PairDataset, find_pictures, read_list, require_folders, require_listed
 from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 _LVIS, _STUFF = class_names("lvis"), class_names("coco_stuff")
@@ -70,8 +70,7 @@ class CocoLvis(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoLvisConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"COCO+LVIS has no split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="COCO+LVIS")
         folders = ["train2017"] if split == "train" else ["train2017", "val2017"]
         require_folders(Path(root), folders, _LAYOUT)
         labels = Path(root, config.labels)

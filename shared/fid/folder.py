@@ -30,7 +30,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; a folder of images or an .npz statistics file was expected")
+        raise InputError(f"{folder} is no folder; a folder of images or an .npz file of feature statistics was expected")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:

@@ -220,7 +220,7 @@ def sum_of_singular_values(matrix: torch.Tensor) -> float:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise InputError(f"no statistics file {path}")
+        raise InputError(f"no file {path} of feature statistics")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -228,5 +228,5 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read statistics {path}: {error}; it is cut short, damaged or no .npz file: compute them again") from error
     lost = [key for key in ("mu", "sigma") if key not in arrays]
     if lost:
-        raise InputError(f"{path} lacks {' and '.join(lost)}; it holds {', '.join(arrays) or 'nothing'}: give a statistics file")
+        raise InputError(f"{path} lacks {' and '.join(lost)}; it holds {', '.join(arrays) or 'nothing'}: give a file of feature statistics")
     return arrays

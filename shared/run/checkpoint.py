@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from shared.config import with_new_names
 from shared.distributed import is_first, world_size
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors, write_tensors
@@ -91,12 +92,13 @@ class TrainingState:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Every tensor of a checkpoint, and the settings that travel with it.
+    """Every tensor of a checkpoint, and what travels with it, the settings under the names that they have today.
 
     Raises:
         InputError: no such file, damaged, or not a checkpoint of this project.
     """
-    return read_tensors(path, FORMAT)
+    tensors, meta = read_tensors(path, FORMAT)
+    return tensors, meta | ({"config": with_new_names(meta["config"])} if "config" in meta else {})
 
 
 @dataclass(frozen=True)

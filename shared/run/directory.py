@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shared.config import read_yaml, to_yaml
+from shared.config import read_yaml, to_yaml, with_new_names
 from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
 from shared.files.atomic import lock, write_failure, write_text
@@ -69,7 +69,8 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_yaml(self.config_path)
+        """The settings it began with, under the names that they have today."""
+        return with_new_names(read_yaml(self.config_path))
 
     def checkpoint(self, which: str) -> Path:
         """Path of the checkpoint `last`, `previous` (the one before it) or `best`."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 from synth.semantics import Semantics
 from synth.semantics.class_tables import read_class_table
@@ -54,8 +54,7 @@ def mix(trained: TrainedGenerator, mixtures: list[Mixture]) -> TrainedGenerator:
     for name, parts in mixtures:
         names, vectors = trained.spec.class_names, _class_vectors(trained)
         for _, part in parts:
-            if part not in names:
-                raise InputError(f"mix {name}: {part} is no class of {trained.spec.name}; its classes are {_listed(names)}")
+            choose(f"class of {trained.spec.name}", part, names, where=f"mix {name}")
         weights = torch.tensor([weight for weight, _ in parts], device=vectors.device)
         rows = vectors[[names.index(part) for _, part in parts]]
         mixed, length = weights @ rows, (weights.abs() @ rows.norm(dim=1)) / weights.abs().sum()
@@ -103,7 +102,3 @@ def with_classes(trained: TrainedGenerator, names: list[str] | tuple[str, ...], 
 
 def _class_vectors(trained: TrainedGenerator) -> Tensor:
     return trained.generator.semantics.class_vectors
-
-
-def _listed(names: tuple[str, ...], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from synth.kernels.columns import columns_of
 from synth.semantics.class_tables import READERS
 from synth.semantics.layout import DenseLayout, GatheredLayout, SemanticPyramid
@@ -36,8 +36,8 @@ def semantics_title(semantics: str) -> str:
 
 def require_semantics(semantics: str) -> None:
     """Raise InputError unless this is a name, or ends like a class table."""
-    if is_table(semantics) and Path(semantics).suffix not in READERS:
-        raise InputError(f"unknown semantics {semantics!r}; choose one of {', '.join(SEMANTICS)}, or a class table ({', '.join(READERS)})")
+    if Path(semantics).suffix not in READERS:
+        choose("semantics", semantics, SEMANTICS, other=f"a class table ({', '.join(READERS)})")
 
 
 def build_semantics(
@@ -62,8 +62,8 @@ def build_semantics(
     trainable: the class vectors are learned along with the generator.
     Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot that is to be trained.
     """
-    if name not in SEMANTICS and table is None:
-        raise InputError(f"unknown semantics {name!r}; choose one of {', '.join(SEMANTICS)}, or a class table")
+    if table is None:
+        choose("semantics", name, SEMANTICS, other="a class table")
     if trainable and name in ("onehot", "onehot_dense"):
         raise InputError(f"semantics {name} have no class vectors to train; leave out trainable, or use vectors")
     if embeddings is not None and len(embeddings.vectors) != num_classes:

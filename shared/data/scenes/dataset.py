@@ -12,7 +12,7 @@ from shared.data.scenes.roadside import add_frontage, add_furniture, add_ground,
 from shared.data.scenes.stage import Stage
 from shared.data.scenes.traffic import add_crossing_traffic, add_ignored, add_parked, add_pedestrians, add_traffic
 from shared.data.spec import Sample, SegmentationDataset
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 SPLITS = ("train", "val")
 MIN_SIZE = 16
@@ -53,8 +53,7 @@ class SceneDataset(SegmentationDataset):
         seed: int = 0,
         ignored_fraction: float = 0.03,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f"scenes have no split {split!r}; choose one of {', '.join(SPLITS)}")
+        choose("split", split, SPLITS, where="scenes")
         if min(height, width) < MIN_SIZE:
             raise InputError(f"scenes of {height}×{width} pixels are too small; height and width must be {MIN_SIZE} or more")
         if length < 1:
