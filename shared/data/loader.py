@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
-from shared.run.faults import LOST_WORKER
-from shared.run.stopping import leave_signals_to_parent
+from shared.run.lost_workers import watched
+from shared.run.stopping import leave_signals_to_parent, starting_processes
 from shared.run.training import seed_of
 
 Transform = Callable[[Sample], Sample]
@@ -120,15 +120,13 @@ class BatchLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        try:
-            for batch in self._loader:
-                if isinstance(batch, InputError):
-                    raise batch
-                yield batch
-        except (ConnectionError, EOFError) as error:
-            if self._loader.num_workers == 0:
-                raise
-            raise InputError(LOST_WORKER) from error  # it was killed while it handed over a batch
+        with starting_processes():
+            batches = iter(self._loader)
+        workers = batches._workers if self._loader.num_workers else []  # type: ignore[attr-defined]
+        for batch in watched(batches, workers):
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 def _begin_worker(number: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from shared.errors import InputError
-from shared.run.stopping import leave_signals_to_parent
+from shared.run.stopping import leave_signals_to_parent, starting_processes
 from shared.run.training import progress
 
 Context = TypeVar("Context")
@@ -36,7 +36,9 @@ def parallel_map(
     chunk = max(1, min(_MAX_CHUNK, len(items) // (4 * num_workers)))
     with ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(work, context)) as pool:
         try:
-            yield from progress(pool.map(_do, items, chunksize=chunk), title, total=len(items), unit=unit)
+            with starting_processes():
+                results = pool.map(_do, items, chunksize=chunk)
+            yield from progress(results, title, total=len(items), unit=unit)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

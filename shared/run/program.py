@@ -11,6 +11,7 @@ from shared.distributed import is_first, leave_processes
 from shared.errors import InputError, choose
 from shared.files.atomic import write_failure
 from shared.run.faults import explain_fault
+from shared.run.lost_workers import lost_worker, lost_workers_told_once
 from shared.run.stopping import STOPPED, Stopped, interruptible
 
 Config = TypeVar("Config")
@@ -72,34 +73,36 @@ def _overview(commands: Mapping[str, Command], program: str, description: str) -
 def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on standard error and exit status 1, and a request to stop into status 3.
 
-    Our own mistakes keep their traceback.
+    Our own mistakes keep their traceback, but while a process that reads data is dead: any error may be its consequence then.
     """
-    try:
-        with interruptible():
-            yield
-    except InputError as error:
-        sys.exit(_report(" ".join(str(error).split())))
-    except BrokenPipeError:
+    with lost_workers_told_once():
+        try:
+            with interruptible():
+                yield
+        except Stopped as stop:
+            if is_first():
+                print(f"stopped: {stop}", file=sys.stderr, flush=True)
+            sys.exit(STOPPED)
+        except KeyboardInterrupt:
+            print("stopped: the same command, for a training with its --run_dir, goes on from what is saved", file=sys.stderr, flush=True)
+            sys.exit(STOPPED)
+        except Exception as error:
+            told = _one_line(error)
+            if told is None:
+                raise
+            print(f"error: {told}", file=sys.stderr, flush=True)
+            sys.exit(1)
+
+
+def _one_line(error: Exception) -> str | None:
+    """What is told of an error that is not our own mistake."""
+    if (lost := lost_worker()) is not None:
+        return lost
+    if isinstance(error, BrokenPipeError):
         os._exit(1)
-    except (RuntimeError, MemoryError) as error:
-        explained = explain_fault(error)
-        if explained is None:
-            raise
-        sys.exit(_report(explained))
-    except OSError as error:
-        reason = write_failure(error)
-        if reason is None:
-            raise
-        sys.exit(_report(f"cannot write {error.filename or 'a file'}: {reason}"))
-    except Stopped as stop:
-        if is_first():
-            print(f"stopped: {stop}", file=sys.stderr, flush=True)
-        sys.exit(STOPPED)
-    except KeyboardInterrupt:
-        print("stopped: the same command, for a training with its --run_dir, goes on from what is saved", file=sys.stderr, flush=True)
-        sys.exit(STOPPED)
-
-
-def _report(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    return 1
+    if isinstance(error, InputError):
+        return " ".join(str(error).split())
+    if isinstance(error, (RuntimeError, MemoryError)):
+        return explain_fault(error)
+    reason = write_failure(error) if isinstance(error, OSError) else None
+    return None if reason is None else f"cannot write {getattr(error, 'filename', None) or 'a file'}: {reason}"

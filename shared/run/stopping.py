@@ -21,6 +21,7 @@ STOPPED = 3
 """Exit status of a program that was asked to stop and can be continued."""
 REPEATS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_interrupted = False
 
 
 class Stopped(Exception):
@@ -56,14 +57,31 @@ class StopRequest:
         if self._asked_at is None:
             self._asked_at = now
         elif now - self._asked_at > REPEATS:
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; and so it leaves the block, whatever error a library has made of it."""
+    global _interrupted
+    _interrupted = False
     with _handling(_interrupt):
+        try:
+            yield
+        except Exception as error:
+            if _interrupted and not isinstance(error, Stopped):
+                raise KeyboardInterrupt from error
+            raise
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Worker processes that start in the block meet signals only in `leave_signals_to_parent`, never with the handlers of this process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
         yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals_to_parent() -> None:
@@ -101,4 +119,6 @@ def _handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
     raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """A request to stop ends a program in order: after the step, saved, with a status of its own."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from shared.data import DataConfig, build_dataset
 from shared.data.loader import build_train_loader
 from shared.data.spec import Sample
 from shared.run.checkpoint import read_checkpoint
-from shared.run.stopping import REPEATS, STOPPED, StopRequest
+from shared.run.program import one_line_errors
+from shared.run.stopping import REPEATS, STOPPED, StopRequest, interruptible, leave_signals_to_parent, starting_processes
 from tests.launcher import Launcher
 
 Invoke = Callable[..., Any]
@@ -58,6 +60,37 @@ def test_an_ignored_signal_stays_ignored() -> None:
             assert not stop.due()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_stays_one_whatever_a_library_makes_of_it(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, one_line_errors():
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:  # as code in Rust and C++ does that knows no such error
+            raise ValueError("could not determine the shape of object type") from error
+    assert left.value.code == STOPPED
+    assert capsys.readouterr().err.startswith("stopped: ")
+    with pytest.raises(ValueError, match="our own mistake"), one_line_errors():  # in the next program
+        raise ValueError("our own mistake")
+
+
+def _begin_slowly(meet: Any) -> None:
+    meet.wait()
+    leave_signals_to_parent()
+
+
+def test_signals_in_the_first_moment_of_a_worker_are_left_to_the_parent_too() -> None:
+    meet = multiprocessing.Barrier(2)
+    with interruptible():
+        with starting_processes():
+            worker = multiprocessing.Process(target=_begin_slowly, args=(meet,))
+            worker.start()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+        meet.wait()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 def _slowly(sample: Sample) -> Sample:
