@@ -5,14 +5,12 @@ from functools import partial
 import torch
 
 from seg.benchmark.config import GIB, BenchmarkConfig, Planned, plan
-from seg.benchmark.goals import goals_of
 from seg.benchmark.groups import TITLES, contestants_of, footprint_in_child, set_threads
 from seg.benchmark.kernels import compiled_kernels
 from seg.benchmark.report import Benchmark, Section, write_report
 from seg.benchmark.whole_model import batch_settings, batch_table, largest_batches
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
-from shared.benchmark.goals import goal_table
 from shared.benchmark.isolation import Failed, available_memory
 from shared.benchmark.report import record_table, to_text
 from shared.benchmark.timing import disturbance
@@ -66,10 +64,6 @@ def benchmark(config: BenchmarkConfig) -> None:
         except Failed as error:
             run.log(f"\nNo kernels compiled for sm_90: {error}")
 
-    # --- Judge and write ------------------------------------------------------------------------------------------------
-    found.goals = goals_of(found.results, device.type)
-    if (goals := goal_table(found.goals)).rows:
-        run.log(f"\nGoals\n{to_text(goals)}")
     write_report(found, run.path)
     run.log(f"wrote {run.path / 'benchmark.md'}")
 

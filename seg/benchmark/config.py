@@ -64,7 +64,7 @@ class BenchmarkConfig:
 
 
 class Planned(NamedTuple):
-    """A case, and the same with all the pixels that were asked for, where the case has fewer for the sake of time and memory is a goal."""
+    """A case, and the same with all the pixels that were asked for, where the case has fewer for the sake of time."""
 
     case: Case
     full: Case | None

@@ -10,7 +10,6 @@ from seg.benchmark.groups import BASELINES, TITLES
 from seg.benchmark.whole_model import FIGURE_1, VARIANTS, LargestBatch, batch_table
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
-from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB
 from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
 from shared.files.atomic import write_text
@@ -58,7 +57,6 @@ class Benchmark:
     sections: list[Section] = field(default_factory=list)
     batches: list[LargestBatch] = field(default_factory=list)
     kernels: list[Any] = field(default_factory=list)
-    goals: list[Goal] = field(default_factory=list)
 
     @property
     def results(self) -> list[Result]:
@@ -72,10 +70,9 @@ class Benchmark:
             | {"results": [asdict(result) | {"share_of_floor": result.share_of_floor} for result in section.results]}
             for section in self.sections
         ]
-        goals = [asdict(goal) | {"verdict": goal.verdict} for goal in self.goals]
         about = {"environment": self.environment, "config": self.config}
         tables = {"batches": [asdict(line) for line in self.batches], "kernels": [asdict(kernel) for kernel in self.kernels]}
-        return json.dumps(about | {"sections": sections} | tables | {"goals": goals}, indent=2)
+        return json.dumps(about | {"sections": sections} | tables, indent=2)
 
     def to_markdown(self, plots: Sequence[str]) -> str:
         """The tables; `plots` are file names beside the page."""
@@ -90,7 +87,6 @@ class Benchmark:
     def _extra_blocks(self, plots: Sequence[str]) -> list[str]:
         tables = {f"Largest batch on {self.config['card']:g} GiB, predicted": batch_table(self.batches) if self.batches else None}
         tables["Kernels compiled for sm_90"] = record_table(self.kernels) if self.kernels else None
-        tables["Goals"] = goal_table(self.goals)
         blocks = [block for title, table in tables.items() if table and table.rows for block in (f"## {title}", to_markdown(table))]
         return blocks + [f"![]({name})" for name in plots]
 

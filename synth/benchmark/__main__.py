@@ -7,7 +7,6 @@ import torch
 
 from shared.benchmark.ceilings import Ceilings, measure_ceilings
 from shared.benchmark.contest import Footprint, Limits, run_contest
-from shared.benchmark.goals import goal_table
 from shared.benchmark.isolation import Failed, available_memory
 from shared.benchmark.report import record_table, to_text
 from shared.benchmark.timing import disturbance
@@ -19,7 +18,6 @@ from shared.run.training import choose_device, progress_by_hand
 from synth.benchmark.cases import Case, distinct_shares, save_label_maps, share_table
 from synth.benchmark.config import GIB, BenchmarkConfig, plan
 from synth.benchmark.discriminators import discriminator_parameters
-from synth.benchmark.goals import goals_of
 from synth.benchmark.groups import TITLES, contestants_of, footprint_in_child
 from synth.benchmark.kernels import compiled_kernels
 from synth.benchmark.layers import SEMANTICS
@@ -69,15 +67,11 @@ def benchmark(config: BenchmarkConfig) -> None:
         except Failed as error:
             run.log(f"\nNo kernels compiled for sm_90: {error}")
 
-    # --- Judge and write ------------------------------------------------------------------------------------------------
+    # --- Write ------------------------------------------------------------------------------------------------------
     if found.parameters:
         run.log(f"\nParameters\n{to_text(parameter_table(found.parameters))}")
-    if device.type == "cpu":
-        found.goals = goals_of(found.results)
     if (batches := found.batch_table).rows:
         run.log(f"\nLargest batch\n{to_text(batches)}")
-    if (goals := goal_table(found.goals)).rows:
-        run.log(f"\nGoals\n{to_text(goals)}")
     write_report(found, run.path)
     run.log(f"wrote {run.path / 'benchmark.md'}")
 

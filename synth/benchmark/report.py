@@ -8,7 +8,6 @@ from typing import Any
 
 from shared.benchmark.ceilings import Ceilings
 from shared.benchmark.contest import Result
-from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB
 from shared.benchmark.report import Curve, Table, number, percent, record_table, result_table, save_curves, to_markdown, to_text
 from shared.files.atomic import write_text
@@ -68,7 +67,6 @@ class Benchmark:
     shares: list[Share]
     parameters: list[Parameters]
     sections: list[Section] = field(default_factory=list)
-    goals: list[Goal] = field(default_factory=list)
     kernels: list[Any] = field(default_factory=list)
 
     @property
@@ -91,9 +89,8 @@ class Benchmark:
         ]
         tables = {"shares": [asdict(share) for share in self.shares], "parameters": [asdict(line) for line in self.parameters]}
         tables |= {"kernels": [asdict(kernel) for kernel in self.kernels]}
-        goals = [asdict(goal) | {"verdict": goal.verdict} for goal in self.goals]
         about = {"environment": self.environment, "config": self.config}
-        return json.dumps(about | tables | {"sections": sections, "goals": goals}, indent=2)
+        return json.dumps(about | tables | {"sections": sections}, indent=2)
 
     def to_markdown(self, plots: Sequence[str]) -> str:
         """The tables; `plots` are file names beside the page."""
@@ -110,7 +107,7 @@ class Benchmark:
             blocks += [f"## {section.title}", f"{section.conditions}.", to_markdown(section.table)]
         if self.kernels:
             blocks += ["## Kernels compiled for sm_90", to_markdown(record_table(self.kernels))]
-        tables = {"Parameters": parameter_table(self.parameters), "Largest batch": self.batch_table, "Goals": goal_table(self.goals)}
+        tables = {"Parameters": parameter_table(self.parameters), "Largest batch": self.batch_table}
         for title, table in tables.items():
             blocks += [f"## {title}", to_markdown(table)] if table.rows else []
         return "\n\n".join(blocks + [f"![]({name})" for name in plots]) + "\n"

@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 from seg.benchmark import groups
 from seg.benchmark.cases import BLOB, PAPER_SETTINGS, TEMPERATURE, Case, image_size, make_inputs, part_of
 from seg.benchmark.config import BenchmarkConfig, plan
-from seg.benchmark.goals import goals_of
 from seg.benchmark.heads import training_contestants
-from seg.benchmark.losses import RELEASED, loss_contestants, work_over_all, work_over_neighbours
+from seg.benchmark.losses import loss_contestants, work_over_all, work_over_neighbours
 from seg.benchmark.rivals import chunked_softmax, dense_softmax, faiss_obstacle, faiss_search, released_cross_entropy
 from seg.benchmark.searches import cdist_search, matmul_search, search_contestants
 from seg.benchmark.whole_model import BatchSetting, batch_table, largest_batches
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
-from shared.benchmark.contest import Result
 from shared.benchmark.isolation import Failed
-from shared.benchmark.timing import Timing
 from shared.constants import IGNORE_INDEX
 
 Invoke = Callable[..., Any]
@@ -152,30 +149,7 @@ def test_the_plan_has_fewer_pixels_with_very_many_classes() -> None:
     assert plan(BenchmarkConfig(), "cuda", 1)[0].case.pixels == 2_025_000
 
 
-# --- Goals and predictions --------------------------------------------------------------------------------------------------
-
-
-def test_goals_take_the_fastest_implementation() -> None:
-    def line(contestant: str, seconds: float, peak: int = 2**20) -> Result:
-        setting = {"classes": 1284, "pixels": 200_000, "all_pixels": 200_000}
-        return Result("losses", setting, contestant, Timing(seconds, 0.0, seconds, 5), peak=peak, full_peak=peak)
-
-    results = [
-        line("dense softmax", 4.0),
-        line(f"{RELEASED} (FAISS)", 1.0),
-        line("neighbours (chunked)", 0.5, peak=90 * 2**20),
-        line("neighbours (numba)", 0.1, peak=30 * 2**20),
-        line("exact (chunked)", 0.4, peak=10 * 2**20),
-        line("exact (numba)", 0.2, peak=12 * 2**20),
-    ]
-    found = {goal.title: (goal.value, goal.verdict) for goal in goals_of(results, "cpu") if goal.value is not None}
-    assert found == {
-        "neighbours over the released way, C 1284": (10.0, "stretch met"),
-        "exact over the released way, C 1284": (5.0, "stretch met"),
-        "exact in plain torch over the released way, C 1284": (2.5, "met"),
-        "exact over dense softmax, C 1284": (20.0, "stretch met"),
-        "largest peak above the inputs, any C, 200,000 pixels": (30.0, "met"),
-    }
+# --- Predictions ------------------------------------------------------------------------------------------------------------
 
 
 def test_largest_batches_of_a_small_network() -> None:

@@ -1,4 +1,4 @@
-"""Timing, memory, child processes, floors, goals and tables of the benchmarks."""
+"""Timing, memory, child processes, floors and tables of the benchmarks."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,6 @@ import torch
 
 from shared.benchmark.ceilings import Ceilings, Work, measure_ceilings
 from shared.benchmark.contest import Contestant, Footprint, Limits, Result, run_contest
-from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB, Failed, run_in_child
 from shared.benchmark.report import Curve, number, percent, result_table, save_curves, to_markdown, to_text
 from shared.benchmark.timing import Timing, disturbance, time_interleaved
@@ -228,7 +227,7 @@ def test_a_failure_at_the_full_size_does_not_cost_the_other_figures() -> None:
     assert found.timing is not None
 
 
-# --- Tables, goals, plots ---------------------------------------------------------------------------------------------------
+# --- Tables, plots ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_compares_with_the_baselines() -> None:
@@ -256,17 +255,6 @@ def test_a_prediction_shows_its_error() -> None:
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert number(value) == text
     assert percent(None) == "" and percent(0.5) == "50 %"
-
-
-@pytest.mark.parametrize(
-    ("value", "at_most", "verdict"),
-    [(None, False, "not measured"), (1.9, False, "missed"), (2.0, False, "met"), (5.0, False, "stretch met"), (1.0, True, "stretch met")],
-)
-def test_verdicts(value: float | None, at_most: bool, verdict: str) -> None:
-    must, stretch = (3, 2) if at_most else (2, 5)
-    goal = Goal("speed", value, must, stretch, at_most=at_most)
-    assert goal.verdict == verdict
-    assert len(goal_table([goal]).rows) == (value is not None)
 
 
 def test_curves_are_drawn_only_where_there_are_points(tmp_path: Path) -> None:

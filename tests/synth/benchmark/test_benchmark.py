@@ -1,4 +1,4 @@
-"""The contestants of synth.benchmark, its label maps, plan and goals, and the whole command on tiny sizes."""
+"""The contestants of synth.benchmark, its label maps and plan, and the whole command on tiny sizes."""
 
 import json
 from collections.abc import Callable
@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from shared.benchmark.contest import Result
-from shared.benchmark.timing import Timing
 from shared.data.config import DataConfig
 from synth.benchmark import groups
 from synth.benchmark.cases import MAP_SIZE, Case, distinct_shares, label_maps, save_label_maps, spread
 from synth.benchmark.config import MODULATIONS, BenchmarkConfig, plan
-from synth.benchmark.goals import goals_of
-from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED, GIVEN, ROWS_ONLY
+from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED
 from synth.benchmark.networks import (
     PUBLISHED,
     GeneratorPass,
@@ -135,7 +132,7 @@ def test_the_work_of_the_main_path(case: Case) -> None:
     assert main_path_work(replace(case, images=1, channels=1)).flops == flops
 
 
-# --- Plan and goals ---------------------------------------------------------------------------------------------------------
+# --- Plan -------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_plan() -> None:
@@ -146,34 +143,6 @@ def test_the_plan() -> None:
     assert (planned[-1].height, planned[-1].width, planned[-1].channels, planned[-1].hidden) == (64, 128, 16, 32)
     on_gpu = plan(BenchmarkConfig(), "cuda", 1, "maps")[-1]
     assert (on_gpu.height, on_gpu.width, on_gpu.channels, on_gpu.hidden) == (256, 512, 64, 128)
-
-
-def test_goals() -> None:
-    def line(group: str, classes: int, contestant: str, seconds: float, peak: int = 100) -> Result:
-        setting = {"classes": classes, "height": 256, "channels": 64, "hidden": 128}
-        return Result(group, setting, contestant, Timing(seconds, 0.0, seconds, 5), peak=peak)
-
-    small = Result("generator", {"classes": 184, "height": 64, "channels": 16, "hidden": 32}, GATHERED, Timing(99.0, 0.0, 99.0, 5))
-    results = [
-        small,  # says nothing about the published size
-        *(line("convolution", 184, name, seconds) for name, seconds in ((DENSE + GIVEN, 8.0), (GATHERED + GIVEN, 0.1))),
-        *(line("convolution", classes, GATHERED + ROWS_ONLY, classes**0.01) for classes in (19, 10_000)),
-        *(line("modulation", 184, name, seconds) for name, seconds in ((DENSE, 9.0), (GATHERED, 1.0))),
-        *(line("generator", 184, name, seconds, peak) for name, seconds, peak in ((DENSE, 2.0, 100), (GATHERED, 1.0, 70))),
-        *(line("generator", 1284, name, seconds) for name, seconds in ((PUBLISHED, 9.0), (GATHERED, 1.0))),
-        *(line("generator", classes, EMBEDDING, 1.0 + classes / 10**6, 100) for classes in (7, 10_000)),
-    ]
-    found = {goal.title: (round(goal.value, 3), goal.verdict) for goal in goals_of(results) if goal.value is not None}
-    assert found == {
-        "first convolution over that of the one-hot map, both given, C 184": (80.0, "stretch met"),
-        "its time at C 10,000 over C 19, gradient of the rows that occur": (1.065, "stretch met"),
-        "scale and shift, distinct patches over dense, 256×512": (9.0, "met"),
-        "generator over dense one-hot, C 184": (2.0, "met"),
-        "its memory over that of dense one-hot, C 184": (0.7, "missed"),
-        "generator over the published form, C 1284": (9.0, "missed"),
-        "generator, embedding: time at C 10,000 over C 7": (1.01, "stretch met"),
-        "generator, embedding: memory at C 10,000 over C 7": (1.0, "stretch met"),
-    }
 
 
 # --- The command ------------------------------------------------------------------------------------------------------------
