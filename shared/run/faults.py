@@ -5,18 +5,14 @@ from pathlib import Path
 
 import torch
 
+from shared.errors import is_out_of_memory
+
 LOST_WORKER = (
     "a process that reads data was killed, most likely for want of memory; nothing is lost but the steps since the last checkpoint. The "
     "same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers."
 )
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
 _LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
 _NO_KERNELS = re.compile(r"no kernel image is available|driver .* (too old|insufficient)|NVIDIA driver")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a GPU, was asked for and refused."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def one_line(error: BaseException) -> str:
