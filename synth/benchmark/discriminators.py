@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from shared.benchmark.contest import Contestant, Result
-from shared.benchmark.report import Table
+from shared.benchmark.report import Grid
 from synth.benchmark.cases import Case
 from synth.benchmark.layers import EMBEDDING, GATHERED
 from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of
@@ -59,7 +59,7 @@ def discriminator_parameters(case: Case, name: str) -> tuple[int, int]:
     return parameter_count(generator), parameter_count(opponent_of(case, name, generator.semantics).network)
 
 
-def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], int], memory: int = STATED_MEMORY) -> Table:
+def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], int], memory: int = STATED_MEMORY) -> Grid:
     """Images of a batch whose step fits into so many bytes, weights and optimiser included.
 
     parameters: of both networks, by contestant and C. All that a step adds but their gradients grows with the images.
@@ -71,7 +71,7 @@ def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], 
         if of:
             cells = [str(_largest_batch(of[count], parameters[name, count], memory)) if count in of else "" for count in counts]
             rows.append([name, *cells, ""])
-    return Table([f"images in {memory / 2**30:g} GiB", *(f"C {count}" for count in counts), ""], rows)
+    return Grid([f"images in {memory / 2**30:g} GiB", *(f"C {count}" for count in counts), ""], rows)
 
 
 def _largest_batch(result: Result, parameters: int, memory: int) -> int:

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg.benchmark import groups
 from seg.benchmark.cases import BLOB, PAPER_SETTINGS, TEMPERATURE, Case, image_size, make_inputs, part_of
 from seg.benchmark.config import BenchmarkConfig, plan
 from seg.benchmark.heads import training_contestants
@@ -20,6 +19,7 @@ from seg.benchmark.rivals import chunked_softmax, dense_softmax, faiss_obstacle,
 from seg.benchmark.searches import cdist_search, matmul_search, search_contestants
 from seg.benchmark.whole_model import BatchSetting, batch_table, largest_batches
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
+from shared.benchmark import suite
 from shared.benchmark.isolation import Failed
 from shared.constants import IGNORE_INDEX
 
@@ -160,7 +160,7 @@ def test_largest_batches_of_a_small_network() -> None:
     assert "2 / 10" in batch_table(list(found.values())).rows[0]
 
 
-def compile_nothing(dim: int) -> list[Any]:
+def compile_nothing(module: str, **choice: Any) -> list[Any]:
     """Instead of the kernels, which take a while to compile and have tests of their own."""
     raise Failed("not in this test")
 
@@ -170,15 +170,15 @@ def compile_nothing(dim: int) -> list[Any]:
 
 def test_a_footprint_comes_from_a_child_process() -> None:
     case = replace(CASE, height=200, width=250)
-    found = groups.footprint_in_child(case, "dense softmax", memory=2**31, timeout=60)
+    found = suite.footprint_in_child(case, "dense softmax", memory=2**31, timeout=60)
     logits = 4 * case.pixels * case.classes
     assert found.seconds > 0
     assert found.peak is None or 2 * logits < found.peak < 20 * logits
 
 
 def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "footprint_in_child", lambda case, name, **_: groups.footprint_here(case, name))
-    monkeypatch.setattr("seg.benchmark.kernels.compiled_kernels", compile_nothing)
+    monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
+    monkeypatch.setattr("shared.benchmark.findings.compiled_kernels", compile_nothing)
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     what = "[losses,search,head]"
     outcome = invoke(
@@ -205,8 +205,8 @@ def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, m
 def test_the_dry_run_lists_what_would_be_measured(tmp_path, invoke: Invoke) -> None:
     outcome = invoke("seg.benchmark", "--what", "[losses,paper,whole_model]", "--classes", "[19,10000]", "--threads", 1, "--dry-run")
     assert outcome.status == 0, outcome.errors
-    assert "C 10000, D 12, k 8, 1×143×179 pixels (memory also with 200,000)" in outcome.output
-    assert "cocolvis, C 1284, D 12, k 8, 10×450×450 pixels" in outcome.output
+    assert "C 10000, D 12, k 8, 1×143×179 = 25,597 pixels (memory also with 200,000)" in outcome.output
+    assert "cocolvis, C 1284, D 12, k 8, 10×450×450 = 2,025,000 pixels" in outcome.output
     assert outcome.output.splitlines()[-1] == "on cpu with 1 threads; would write runs/seg.benchmark/cpu-001"
     assert not list(tmp_path.iterdir())
 

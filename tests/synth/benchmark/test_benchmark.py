@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from shared.benchmark import suite
 from shared.data.config import DataConfig
-from synth.benchmark import groups
-from synth.benchmark.cases import MAP_SIZE, Case, distinct_shares, label_maps, save_label_maps, spread
+from synth.benchmark.cases import GROUPS, MAP_SIZE, Case, distinct_shares, label_maps, save_label_maps, spread
 from synth.benchmark.config import MODULATIONS, BenchmarkConfig, plan
 from synth.benchmark.layers import DENSE, EMBEDDING, GATHERED
 from synth.benchmark.networks import (
@@ -108,7 +108,7 @@ def test_a_training_step_updates_both_networks(case: Case, name: str) -> None:
 @pytest.mark.parametrize("group", ["convolution", "modulation"])
 def test_layers_agree_with_the_dense_map_in_float64(case: Case, group: str) -> None:
     case = replace(case, group=group, images=1, channels=6)
-    contestants = groups.contestants_of(case)
+    contestants = suite.contestants_of(case)
     assert {DENSE, GATHERED, EMBEDDING} <= contestants.keys()
     for contestant in contestants.values():
         assert all(torch.isfinite(tensor).all() for tensor in contestant.prepare()())
@@ -150,14 +150,14 @@ def test_the_plan() -> None:
 
 def test_a_footprint_comes_from_a_child_process(case: Case) -> None:
     case = replace(case, group="convolution", images=1, height=128, width=256, hidden=64, classes=150)
-    found = groups.footprint_in_child(case, DENSE, memory=2**31, timeout=60)
+    found = suite.footprint_in_child(case, DENSE, memory=2**31, timeout=60)
     one_hot = 4 * case.pixels * case.classes
     assert found.seconds > 0
     assert found.peak is None or one_hot < found.peak < 10 * one_hot
 
 
 def test_the_command_writes_figures_tables_and_plots(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "footprint_in_child", lambda case, name, **_: groups.footprint_here(case, name))
+    monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     for name, value in (("MODULATIONS", {(32, 64): 4}), ("CONVOLUTION_SIZE", (32, 64)), ("PUBLISHED_HIDDEN", 8)):
         monkeypatch.setattr(f"synth.benchmark.config.{name}", value)
@@ -167,7 +167,7 @@ def test_the_command_writes_figures_tables_and_plots(tmp_path: Path, invoke: Inv
     assert "distinct patches per pixel" in outcome.output and "gathered one-hot" in outcome.output
     report = json.loads((tmp_path / "run/benchmark.json").read_text())
     results = [result for section in report["sections"] for result in section["results"]]
-    assert {result["group"] for result in results} == groups.GROUPS.keys() - {"options"}  # which is not measured by default
+    assert {result["group"] for result in results} == GROUPS.keys() - {"options"}  # which is not measured by default
     assert not [result for result in results if result["note"]]
     assert all(result["timing"]["seconds"] > 0 for result in results)
     assert {line["semantics"] for line in report["parameters"]} >= {GATHERED, EMBEDDING}
@@ -182,7 +182,7 @@ def test_the_dry_run_lists_what_would_be_measured(tmp_path: Path, invoke: Invoke
     arguments = ["--what", "[generator]", "--classes", "[19]", "--contestants", "[gathered,embedding]"]
     outcome = invoke("synth.benchmark", *arguments, "--threads", 1, "--dry-run")
     assert outcome.status == 0, outcome.errors
-    line = "Generator, forward and backward: C 19, 1×64×128 pixels, hidden 32: gathered one-hot, embedding"
+    line = "Generator, forward and backward: C 19, 1×64×128 pixels, 16 channels, hidden 32, D 12: gathered one-hot, embedding"
     assert outcome.output.splitlines() == [line, "on cpu with 1 threads; would write runs/synth.benchmark/cpu-001"]
     assert not list(tmp_path.iterdir())
 
