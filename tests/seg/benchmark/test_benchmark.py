@@ -179,6 +179,7 @@ def test_a_footprint_comes_from_a_child_process() -> None:
 def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
     monkeypatch.setattr("shared.benchmark.findings.compiled_kernels", compile_nothing)
+    monkeypatch.setattr("seg.benchmark.config.MOST_SCORES", {"cpu": 2000})
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     what = "[losses,search,head]"
     outcome = invoke(
@@ -191,6 +192,8 @@ def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, m
     assert {result["group"] for result in results} == {"losses", "search", "head training", "head inference"}
     assert report["config"]["seed"] == 0 and report["environment"]["libraries"]["torch"] in torch.__version__
     for result in results:
+        wanted, timed = result["setting"]["all_pixels"], result["setting"]["pixels"]
+        assert (wanted, timed) == (500, 391) if result["group"] == "losses" else wanted == timed
         assert result["note"] or (result["timing"]["seconds"] > 0 and result["share_of_floor"] > 0), result
     assert "No kernels compiled for sm_90: not in this test" in outcome.output
     page = (tmp_path / "run/benchmark.md").read_text()
