@@ -1,10 +1,13 @@
-"""The one exception that a user is meant to see, and the one check of a name among known ones."""
+"""The one exception that a user is meant to see, the one check of a name among known ones, and which errors mean that memory has ended."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LISTED = 20
 """Known names that an error lists at most."""
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory", re.IGNORECASE)
 
 
 class InputError(ValueError):
@@ -39,3 +42,8 @@ def choose(what: str, given: str, known: Iterable[str], *, other: str = "", wher
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `given`; None where none is like it."""
     return next(iter(difflib.get_close_matches(given, known, n=1)), None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the machine or of a GPU, was asked for and refused: by the words, as torch's CPU allocator has no type for it."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from shared.errors import is_out_of_memory
+
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
 """Makes glibc give every freed tensor above 128 KiB back to the kernel. Left alone it keeps more and more of them, and a peak would be
 that of its habits instead of the tensors'."""
@@ -70,7 +72,7 @@ def reason(error: BaseException) -> str:
 
 
 _PROCESS = Path("/proc/self")
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 def peak_above(call: Callable[[], Any], device: torch.device) -> int | None:
@@ -143,8 +145,3 @@ def available_memory(device: torch.device) -> int | None:
         return None
     found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="ascii"), re.MULTILINE)
     return int(found[1]) * 1024 if found else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not to be had; torch's CPU allocator has no type of its own for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from shared.benchmark.report import Table, number, to_markdown, to_text
+from shared.benchmark.report import Grid, three_digits, to_markdown, to_text
 from shared.benchmark.timing import disturbance, time_once
 from shared.errors import InputError
 from shared.fid.features import INCEPTION_DIM, INCEPTION_WEIGHTS, FeatureNetwork, FeaturesConfig, InceptionFeatures, network_of
@@ -179,14 +179,14 @@ def timed(call: Callable[[], Result], device: torch.device) -> tuple[Result, flo
     return results[0], seconds
 
 
-def result_table(results: list[Measurement]) -> Table:
+def result_table(results: list[Measurement]) -> Grid:
     """A row per piece of work."""
     rows = []
     for result in results:
-        times = "" if result.theirs is None else number(result.theirs / result.ours)
+        times = "" if result.theirs is None else three_digits(result.theirs / result.ours)
         difference = "" if result.difference is None else f"{result.difference:.1e}"
-        rows.append([result.work, number(result.ours), number(result.theirs), times, difference, result.failure])
-    return Table(["work", "ours (s)", "pytorch-fid (s)", "times faster", "relative difference", ""], rows)
+        rows.append([result.work, three_digits(result.ours), three_digits(result.theirs), times, difference, result.failure])
+    return Grid(["work", "ours (s)", "pytorch-fid (s)", "times faster", "relative difference", ""], rows)
 
 
 if __name__ == "__main__":

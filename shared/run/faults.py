@@ -5,16 +5,11 @@ from pathlib import Path
 
 import torch
 
+from shared.errors import is_out_of_memory
 from shared.run.lost_workers import LOST_WORKER, SMALL_SHARED_MEMORY
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
 _LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
 _NO_KERNELS = re.compile(r"no kernel image is available|driver .* (too old|insufficient)|NVIDIA driver")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a GPU, was asked for and refused."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def one_line(error: BaseException) -> str:

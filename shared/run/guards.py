@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from shared.distributed import sum_over_processes
-from shared.errors import InputError
+from shared.errors import InputError, is_out_of_memory
 from shared.run.directory import RunDirectory
-from shared.run.faults import is_out_of_memory, one_line
+from shared.run.faults import one_line
 
 SKIPPED_IN_A_ROW = 20
 """Updates that may be left out one after the other; with more, the training is lost and stops."""

@@ -1,4 +1,4 @@
-"""Timing, memory, child processes, floors, goals and tables of the benchmarks."""
+"""Timing, memory, child processes, floors and tables of the benchmarks."""
 
 import time
 from pathlib import Path
@@ -8,9 +8,8 @@ import torch
 
 from shared.benchmark.ceilings import Ceilings, Work, measure_ceilings
 from shared.benchmark.contest import Contestant, Footprint, Limits, Result, run_contest
-from shared.benchmark.goals import Goal, goal_table
 from shared.benchmark.isolation import MIB, Failed, run_in_child
-from shared.benchmark.report import Curve, number, percent, result_table, save_curves, to_markdown, to_text
+from shared.benchmark.report import Curve, Plot, percent, result_table, save_plot, three_digits, to_markdown, to_text
 from shared.benchmark.timing import Timing, disturbance, time_interleaved
 
 CPU = torch.device("cpu")
@@ -228,7 +227,7 @@ def test_a_failure_at_the_full_size_does_not_cost_the_other_figures() -> None:
     assert found.timing is not None
 
 
-# --- Tables, goals, plots ---------------------------------------------------------------------------------------------------
+# --- Tables, plots ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_compares_with_the_baselines() -> None:
@@ -254,25 +253,13 @@ def test_a_prediction_shows_its_error() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(None, ""), (0.01234, "0.0123"), (1.0, "1"), (99.94, "99.9"), (1234567.0, "1,234,567")])
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert three_digits(value) == text
     assert percent(None) == "" and percent(0.5) == "50 %"
 
 
-@pytest.mark.parametrize(
-    ("value", "at_most", "verdict"),
-    [(None, False, "not measured"), (1.9, False, "missed"), (2.0, False, "met"), (5.0, False, "stretch met"), (1.0, True, "stretch met")],
-)
-def test_verdicts(value: float | None, at_most: bool, verdict: str) -> None:
-    must, stretch = (3, 2) if at_most else (2, 5)
-    goal = Goal("speed", value, must, stretch, at_most=at_most)
-    assert goal.verdict == verdict
-    assert len(goal_table([goal]).rows) == (value is not None)
-
-
 def test_curves_are_drawn_only_where_there_are_points(tmp_path: Path) -> None:
-    empty = Curve({}, {})
-    assert not save_curves(tmp_path / "none.png", {"a": empty}, title="", x_label="", y_label="")
-    curves = {"a": empty, "b": Curve({19: 3.0}, {150: 9.0}), "c": Curve({}, {19: 2.0})}
-    assert save_curves(tmp_path / "some.png", curves, title="t", x_label="x", y_label="y")
+    assert not save_plot(tmp_path, Plot("none.png", "", "", {"a": Curve()}))
+    curves = {"a": Curve(), "b": Curve({19: 3.0}, {150: 9.0}), "c": Curve(predicted={19: 2.0})}
+    assert save_plot(tmp_path, Plot("some.png", "t", "y", curves))
     assert [path.name for path in tmp_path.iterdir()] == ["some.png"]
     assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
