@@ -116,8 +116,7 @@ def parse_config(
 def _spell_out(arguments: list[str], config_class: type) -> list[str]:
     """The command line as the parser reads it: `_` for the `-` in names of options, and every switch with its value.
 
-    Raises:
-        InputError: an option that has another name today.
+    An option that had another name goes by it still, and the new one is told in a line.
     """
     hints = dict(_settings(config_class))
     known = {*hints, *(key[:end] for key in hints for end, sign in enumerate(key) if sign == "."), "config", "print_config"}
@@ -126,6 +125,9 @@ def _spell_out(arguments: list[str], config_class: type) -> list[str]:
         argument = waiting.popleft()
         option, equals, value = argument.partition("=")
         name = "output" if option == "-o" else option[2:].replace("-", "_") if option.startswith("--") else ""
+        if name not in known and (new := _new_name(name, known)) is not None:
+            print(f"note: {option} is now --{new}", file=sys.stderr, flush=True)
+            name = new
         if is_switch(hints.get(name)) and not equals:
             values = ("true", "false", "null") if type(None) in get_args(hints[name]) else ("true", "false")
             argument = f"--{name}={waiting.popleft() if waiting and waiting[0].lower() in values else 'true'}"
@@ -133,8 +135,6 @@ def _spell_out(arguments: list[str], config_class: type) -> list[str]:
             argument = f"--{name}{equals}{value}"
         elif is_switch(hints.get(_without_no(name))) and not equals:
             argument = f"--{_without_no(name)}=false"
-        else:
-            _refuse_old_name(name, known)
         spelled.append(argument)
     return spelled
 
@@ -150,10 +150,9 @@ def _without_no(name: str) -> str:
     return f"{section}{dot}{last.removeprefix('no_')}"
 
 
-def _refuse_old_name(name: str, known: Collection[str]) -> None:
-    new = next((new for old, new in RENAMED if old == name and new in known), None)
-    if new is not None:
-        raise InputError(f"--{name} is now --{new}")
+def _new_name(name: str, known: Collection[str]) -> str | None:
+    """What an option that is not known is called today, where it is known under another name."""
+    return next((new for old, new in RENAMED if old == name and new in known), None)
 
 
 def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:
@@ -211,7 +210,8 @@ def _explain(message: str, config_class: type, positional: Collection[str]) -> s
     keys = known_keys(config_class)
     # from the command line, or `Group 'model' does not accept option 'x'` and `Option 'x' is not accepted` from a file
     wanted = line.split("--")[-1].split()[0] if "--" in line else ".".join(line.split("'")[1::2])
-    _refuse_old_name(wanted, keys)
+    if (new := _new_name(wanted, keys)) is not None:
+        raise InputError(f"{wanted} is now {new}; change its name in the file")
     tails = {key.split(".")[-1]: key for key in keys}
     near = nearest(wanted, [*keys, *tails]) or nearest(wanted.split(".")[-1], tails)
     hint = f"; did you mean {tails.get(near, near)}?" if near else ";"

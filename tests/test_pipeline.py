@@ -115,7 +115,7 @@ def test_a_run_from_before_a_renaming_goes_on(runs: Path, invoke: Invoke, tmp_pa
     assert "  weights: null\n" in (run / "config.yaml").read_text()
     (tmp_path / "old.yaml").write_text("model: {weights_path: null}")
     refused = invoke("seg.train", "--config", tmp_path / "old.yaml")
-    assert (refused.status, refused.errors) == (1, "error: --model.weights_path is now --model.weights\n")
+    assert (refused.status, refused.errors) == (1, "error: model.weights_path is now model.weights; change its name in the file\n")
 
 
 def test_the_written_settings_run_again(runs: Path, invoke: Invoke, tmp_path: Path) -> None:

@@ -156,19 +156,29 @@ def test_help_shows_the_form_of_switches(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "file", "said"),
+    ("arguments", "said"),
     [
-        (["--model.weights_path", "a.pth"], None, "--model.weights_path is now --model.weights"),
-        (["--model.weights-path=a.pth", "--rate", "fast"], None, "--model.weights_path is now --model.weights"),
-        (["--encoder", "a"], None, "--encoder is now --features"),
-        (["--config", "c.yaml"], "model: {weights_path: null}", "--model.weights_path is now --model.weights"),
-        (["--config", "c.yaml"], "encoder: a", "--encoder is now --features"),
-        (["--model", "c.yaml"], "weights_path: a", "--model.weights_path is now --model.weights"),
+        (["--model.weights_path", "a"], "note: --model.weights_path is now --model.weights"),
+        (["--model.weights-path=a"], "note: --model.weights-path is now --model.weights"),
+        (["--encoder", "a"], "note: --encoder is now --features"),
     ],
 )
-def test_an_old_name_is_told_the_new_one(arguments: list[str], file: str | None, said: str, tmp_path: Path) -> None:
-    if file is not None:
-        (tmp_path / "c.yaml").write_text(file)
+def test_an_old_name_serves_and_the_new_one_is_told(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = parse(*arguments)
+    assert "a" in (settings.features, settings.model.weights)
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "said"),
+    [
+        (["--config", "c.yaml"], "model: {weights_path: null}", "model.weights_path is now model.weights; change its name in the file"),
+        (["--config", "c.yaml"], "encoder: a", "encoder is now features; change its name in the file"),
+        (["--model", "c.yaml"], "weights_path: a", "model.weights_path is now model.weights; change its name in the file"),
+    ],
+)
+def test_an_old_name_in_a_file_is_told_the_new_one(arguments: list[str], file: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(file)
     with pytest.raises(InputError) as caught:
         parse(*arguments)
     assert str(caught.value) == said
