@@ -119,7 +119,7 @@ def main(config: InspectConfig) -> None:
     write_text(output / "tree.nwk", to_newick(tree, names))
     correlation = math.nan if statistics is None else norm_correlation(embeddings, statistics.pixels)
     if statistics is None:
-        print("no norms against frequency, for want of counts: python -m shared.data stats -o DIR writes them, --statistics reads them")
+        print("no norms against frequency: no counts were given; python -m shared.data stats -o DIR writes them, --statistics reads them")
     else:
         draw_norms(embeddings, statistics.pixels, output / "norms.svg")
         print(f"rank correlation of frequency and norm before normalisation: {correlation:.3f}")

@@ -68,7 +68,7 @@ class TrainConfig:
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the networks; losses and distances stay in float32."""
     not_finite: Literal["stop", "skip"] = "stop"
-    """What an update does whose loss or gradient is infinite or no number: stop before the weights move, or leave this update out."""
+    """What an update does whose loss or gradient is not finite: stop before the weights move, or leave this update out."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "save_every", "log_every"):

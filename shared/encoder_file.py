@@ -1,4 +1,4 @@
-"""The encoder file: a trained backbone that serves as feature network where the Inception weights cannot be had."""
+"""The encoder file: a trained backbone that serves as feature network where the Inception weights are not available."""
 
 import json
 from collections.abc import Iterator

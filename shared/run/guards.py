@@ -1,4 +1,4 @@
-"""What keeps a training from being spoilt: losses and gradients that are no numbers, and memory that is not enough."""
+"""What keeps a training from being spoilt: losses and gradients that are not finite, and too little memory."""
 
 import math
 import traceback
@@ -18,7 +18,7 @@ SKIPPED_IN_A_ROW = 20
 
 
 class NotFinite(Exception):
-    """A loss or a gradient is infinite or no number; says which."""
+    """A loss or a gradient is not finite; says which."""
 
 
 def require_finite(losses: dict[str, torch.Tensor]) -> None:
