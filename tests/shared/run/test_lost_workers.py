@@ -35,7 +35,7 @@ from tests.launcher import Launcher
 from tests.test_faults import SEG, SYNTH, require_same
 
 Invoke = Callable[..., Any]
-FIRST_WORDS = "a process that reads data was killed, most likely for want of memory"
+FIRST_WORDS = "a process that reads data was killed, most likely because memory ran out"
 
 
 def nothing(index: int) -> None:
