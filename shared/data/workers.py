@@ -44,7 +44,8 @@ def parallel_map(
             raise
         except BrokenProcessPool as error:
             raise InputError(
-                f"a process of {title} was killed, most likely because memory ran out; use fewer, with --data.num_workers {num_workers // 2}"
+                f"a process of {title} was killed, most likely because memory ran out; use fewer, with --data.num_workers "
+                f"{num_workers // 2}"
             ) from error
 
 

@@ -19,8 +19,8 @@ from shared.errors import InputError
 
 Item = TypeVar("Item")
 LOST_WORKER = (
-    "a process that reads data was killed, most likely because memory ran out; nothing is lost but the steps since the last checkpoint. The "
-    "same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers."
+    "a process that reads data was killed, most likely because memory ran out; nothing is lost but the steps since the last checkpoint. "
+    "The same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers."
 )
 SMALL_SHARED_MEMORY = " Or its shared memory (/dev/shm) is too small"
 PATIENCE = 1.0
