@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from shared.data import DataConfig, build_dataset
 from shared.data.loader import build_train_loader
 from shared.data.spec import Sample
+from shared.run import stopping
 from shared.run.checkpoint import read_checkpoint
 from shared.run.program import one_line_errors
 from shared.run.stopping import REPEATS, STOPPED, StopRequest, interruptible, leave_signals_to_parent, starting_processes
@@ -91,6 +93,32 @@ def test_signals_in_the_first_moment_of_a_worker_are_left_to_the_parent_too() ->
         meet.wait()
     worker.join()
     assert worker.exitcode == 0
+
+
+def _stay(said: Connection) -> None:
+    leave_signals_to_parent()
+    said.send("begun")
+    time.sleep(600)
+
+
+def _start_and_die(said: Connection) -> None:
+    begun, hear = multiprocessing.Pipe()
+    multiprocessing.Process(target=_stay, args=(hear,)).start()
+    begun.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_ends_when_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_ORPHAN_SECONDS", 0.02)
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.Process(target=_start_and_die, args=(theirs,))
+    parent.start()
+    theirs.close()
+    parent.join()
+    assert parent.exitcode == -signal.SIGKILL
+    assert ours.poll(60), "the worker, which holds the other end, is still there"
+    with pytest.raises(EOFError):
+        ours.recv()
 
 
 def _slowly(sample: Sample) -> Sample:
