@@ -343,8 +343,7 @@ def test_an_evaluation_tells_it_and_writes_nothing(whole: Path, invoke: Invoke, 
 
 def test_at_any_moment_of_a_training(launcher: Launcher) -> None:
     process = launcher.start(*SEG, "--train.steps", 10000, "--train.save_every", 1, "--run_dir", "run")
-    while not Path("run/checkpoints/last.safetensors").exists():
-        time.sleep(0.02)
+    process.run_until(Path("run/checkpoints/last.safetensors").exists)
     os.kill(process.workers[0], signal.SIGKILL)
     assert process.wait() == 1
     assert process.errors.splitlines()[-1] == f"error: {LOST_WORKER}"

@@ -26,12 +26,21 @@ from tests.launcher import Launcher
 Invoke = Callable[..., Any]
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that go on only where a test says so."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals) -> None:
+def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals, clock: list[float]) -> None:
     before, stop, finished = signal.getsignal(number), StopRequest(), []
     for step in stop.watch(range(5)):
         if step == 2:
             signal.raise_signal(number)
+            clock[0] += REPEATS
             signal.raise_signal(number)
         finished.append(step)
         assert stop.due() == (step == 2)
@@ -40,13 +49,12 @@ def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.S
     assert signal.getsignal(number) is before
 
 
-def test_a_second_request_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.monotonic()
+def test_a_second_request_ends_the_step(clock: list[float]) -> None:
     stop = StopRequest()
     with pytest.raises(KeyboardInterrupt):
         for _ in stop.watch(range(2)):
             signal.raise_signal(signal.SIGTERM)
-            monkeypatch.setattr(time, "monotonic", lambda: now + REPEATS + 1)
+            clock[0] += REPEATS + 0.1
             signal.raise_signal(signal.SIGTERM)
             pytest.fail("the second signal was not heeded")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -154,8 +162,7 @@ SETTINGS += ["--train.save_every", 1000, "--train.log_every", 3]
 def test_a_training_saves_leaves_with_its_own_status_and_continues_exactly(launcher: Launcher, invoke: Invoke) -> None:
     training = launcher.start("seg.train", *SETTINGS, "--train.steps", 100000, "--run_dir", "run")
     metrics = Path("run/metrics.jsonl")
-    while not metrics.is_file() or not metrics.read_text():
-        time.sleep(0.02)
+    training.run_until(lambda: metrics.is_file() and metrics.read_text() != "")
     os.killpg(training.pid, signal.SIGTERM)
     assert training.wait() == STOPPED, training.errors
     assert "is saved; the same command with --run_dir run continues" in training.errors
