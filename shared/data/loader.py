@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.data.spec import Sample, SegmentationDataset
+from shared.data.workers import begin_worker
 from shared.errors import InputError
 from shared.run.lost_workers import watched
-from shared.run.stopping import leave_signals_to_parent, starting_processes
 from shared.run.training import seed_of
 
 Transform = Callable[[Sample], Sample]
@@ -113,24 +113,17 @@ class BatchLoader:
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
         )
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with starting_processes():
-            batches = iter(self._loader)
-        workers = batches._workers if self._loader.num_workers else []  # type: ignore[attr-defined]
-        for batch in watched(batches, workers):
+        for batch in watched(self._loader):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
-
-
-def _begin_worker(number: int) -> None:
-    leave_signals_to_parent()
 
 
 def collate(samples: list[Sample | InputError]) -> Batch | InputError:

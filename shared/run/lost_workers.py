@@ -13,47 +13,54 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
+
+from torch.utils.data import DataLoader
 
 from shared.errors import InputError
+from shared.run.stopping import starting_processes
 
-Item = TypeVar("Item")
 LOST_WORKER = (
-    "a process that reads data was killed, most likely because memory ran out; nothing is lost but the steps since the last checkpoint. "
-    "The same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers."
+    "a process that reads data was killed, most likely because memory ran out; the same command, for a training with its --run_dir, goes on "
+    "from what is saved. Fewer such processes: --data.num_workers."
 )
 SMALL_SHARED_MEMORY = " Or its shared memory (/dev/shm) is too small"
 PATIENCE = 1.0
 """Seconds from the first sign of a death to the death itself: a process closes its connections before it can be seen to be dead."""
 
 _END: Any = object()
-_watched: dict[Iterator[Any], Sequence[BaseProcess]] = {}
-"""By what they make. Where a process has died, both stay: torch's way to end the others would wait for locks that the dead one may hold."""
+_watched: list[Sequence[BaseProcess]] = []
+"""Of every iteration of this program that has not come to its end, those that were broken off included."""
 _waited_for: Sequence[BaseProcess] = ()
+_kept: list[Iterator[Any]] = []
+"""What lost a process stays: to end the others, torch would wait for locks that the dead one may hold."""
 
 
-def watched(items: Iterator[Item], processes: Sequence[BaseProcess]) -> Iterator[Item]:
-    """`items`, which `processes` make that torch has started just now.
+def watched(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What `loader` gives.
 
     Raises:
-        InputError: one of them was killed; the others are killed too.
+        InputError: one of its processes was killed; the others are killed too.
     """
-    _watched[items] = processes
+    with starting_processes():
+        items = iter(loader)
+    processes: Sequence[BaseProcess] = items._workers if loader.num_workers else ()  # type: ignore[attr-defined]
+    _watched.append(processes)
     if processes and threading.current_thread() is threading.main_thread():  # no other may, and torch has not done it in another
         signal.signal(signal.SIGCHLD, _hear)
-    item = None
     try:
-        while item is not _END:
+        while True:
             with _waiting_for(processes):
                 item = next(items, _END)
-            if item is not _END:
-                yield item
+            if item is _END:
+                break
+            yield item
+        _watched.remove(processes)
     finally:
-        if item is not _END and _death_among(processes) is not None:
+        if _death_among(processes) is not None:
+            _kept.append(items)
             for process in processes:
                 process.kill()
-        else:
-            del _watched[items]
 
 
 def lost_worker(patience: float = 0.0) -> str | None:
@@ -62,7 +69,7 @@ def lost_worker(patience: float = 0.0) -> str | None:
     Args:
         patience: seconds to wait for a death that has shown itself only in what it breaks.
     """
-    return _death_among([process for processes in list(_watched.values()) for process in processes], patience)
+    return _death_among([process for processes in list(_watched) for process in processes], patience)
 
 
 @contextmanager
@@ -75,7 +82,8 @@ def lost_workers_told_once() -> Iterator[None]:
     try:
         yield
     finally:
-        threading.excepthook, sys.unraisablehook = thread_hook, finalizer_hook
+        if lost_worker() is None:  # else they are quiet to the end
+            threading.excepthook, sys.unraisablehook = thread_hook, finalizer_hook
 
 
 @contextmanager

@@ -5,6 +5,7 @@ it is. Schedulers and launchers often send a signal twice, to a process and to i
 signal ends the program at once. Files are written whole or not at all, whenever it comes.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ STOPPED = 3
 """Exit status of a program that was asked to stop and can be continued."""
 REPEATS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ORPHAN_SECONDS = 5.0
 _interrupted = False
 
 
@@ -87,13 +89,17 @@ def starting_processes() -> Iterator[None]:
 def leave_signals_to_parent() -> None:
     """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group, and the parent decides what follows from them.
 
-    SIGTERM ends this process where the parent sends it, or where the parent is gone.
+    SIGTERM ends this process where the parent sends it. It also ends when the parent is gone.
     """
-    parent = os.getppid()
+    starter = multiprocessing.parent_process()
+    assert starter is not None, "this is no worker process"
+    parent = starter.pid  # rather than getppid, which is another's where the parent is gone already
 
     def heed_parent() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
-            pass
+        while os.getppid() == parent:
+            told = signal.sigtimedwait({signal.SIGTERM}, _ORPHAN_SECONDS)
+            if told is not None and told.si_pid == parent:
+                break
         os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -83,7 +83,10 @@ def die(number: signal.Signals = signal.SIGKILL) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process, nor the hooks of a program that would end after its line."""
+    for module, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(module, hook, getattr(module, hook))
     yield
     for process in multiprocessing.active_children():  # of loaders that the traceback of a test holds
         process.kill()
@@ -117,7 +120,7 @@ def test_while_a_batch_is_waited_for() -> None:
 
 
 def test_a_bus_error_speaks_of_shared_memory() -> None:
-    with pytest.raises(InputError, match=r"fewer such processes: --data.num_workers. Or its shared memory \(/dev/shm\) is too small"):
+    with pytest.raises(InputError, match=r"Fewer such processes: --data.num_workers. Or its shared memory \(/dev/shm\) is too small"):
         list(loader_of(lambda index: die(signal.SIGBUS)))
 
 
@@ -227,17 +230,21 @@ def test_threads_and_finalizers_are_quiet(capsys: pytest.CaptureFixture[str]) ->
             raise ConnectionResetError
 
     def fail_elsewhere() -> None:
-        batches = iter(loader_of())
-        next(batches)
-        kill()
         thread = threading.Thread(target=lambda: 1 // 0)
         thread.start()
         thread.join()
         Finalized()
+
+    def read() -> None:
+        batches = iter(loader_of())
+        next(batches)
+        kill()
+        fail_elsewhere()
         next(batches)
 
-    assert error_line(fail_elsewhere, capsys) == f"error: {LOST_WORKER}\n"
-    assert threading.excepthook is not sys.excepthook
+    assert error_line(read, capsys) == f"error: {LOST_WORKER}\n"
+    fail_elsewhere()  # as while the process ends
+    assert capsys.readouterr().err == ""
 
 
 def test_our_own_mistakes_keep_their_traceback() -> None:
@@ -336,8 +343,7 @@ def test_an_evaluation_tells_it_and_writes_nothing(whole: Path, invoke: Invoke, 
 
 def test_at_any_moment_of_a_training(launcher: Launcher) -> None:
     process = launcher.start(*SEG, "--train.steps", 10000, "--train.save_every", 1, "--run_dir", "run")
-    while not Path("run/checkpoints/last.safetensors").exists():
-        time.sleep(0.02)
+    process.run_until(Path("run/checkpoints/last.safetensors").exists)
     os.kill(process.workers[0], signal.SIGKILL)
     assert process.wait() == 1
     assert process.errors.splitlines()[-1] == f"error: {LOST_WORKER}"
