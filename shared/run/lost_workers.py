@@ -21,8 +21,8 @@ from shared.errors import InputError
 from shared.run.stopping import starting_processes
 
 LOST_WORKER = (
-    "a process that reads data was killed, most likely because memory ran out; the same command, for a training with its --run_dir, goes on "
-    "from what is saved. Fewer such processes: --data.num_workers."
+    "a process that reads data was killed, most likely because memory ran out; the same command, for a training with its --run_dir, goes "
+    "on from what is saved. Fewer such processes: --data.num_workers."
 )
 SMALL_SHARED_MEMORY = " Or its shared memory (/dev/shm) is too small"
 PATIENCE = 1.0
