@@ -110,7 +110,7 @@ def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Ten
             mean, variance, count = joint_moments(Moments(mean, variance, count))
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-        # unbiased, as in torch, though the batch itself is divided by the biased one
+        # unbiased, as in torch, though the batch itself is normalised with the biased one
         norm.running_var.lerp_(variance.to(norm.running_var.dtype) * (count / (count - 1)), norm.momentum)
     a = (variance.to(dtype) + norm.eps).rsqrt()
     return a, -mean.to(dtype) * a, count
