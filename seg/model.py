@@ -81,6 +81,7 @@ class EmbeddingSegmenter(Segmenter):
         super().__init__(network)
         choose("normalisation order", normalise, ("after_upsampling", "before_upsampling"))
         self.normalise = normalise
+        # the range of the released code; only directions count, but the length sets how fast they turn
         self.raw_class_embeddings = nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
 
     @property
@@ -108,6 +109,7 @@ class EmbeddingSegmenter(Segmenter):
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Unit vectors."""
+        # each view has the same say, however long its vectors are
         return unit_norm(features, dim=1)
 
 
@@ -178,6 +180,7 @@ def unit_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
 
     Ten times faster on a CPU, for dim=1 of (N, D, H, W), than `torch.nn.functional.normalize`.
     """
+    # a sum of squares leaves float16's range early, and 1e-12 is 0 there
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x * x.square().sum(dim, keepdim=True).clamp_min(1e-12).rsqrt()
 

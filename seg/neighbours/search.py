@@ -63,6 +63,7 @@ def best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.
     """
     dtype = computation_dtype(pixels, class_embeddings)
     pixels, classes = pixels.detach(), class_embeddings.detach().to(dtype).contiguous()
+    # images without pixels cannot be divided into chunks
     if pixels.device.type == "cpu" and pixels.numel() and not numba_obstacle():
         return numba_best_classes(pixels, classes)
     ids = torch.empty(len(pixels), pixels.shape[2], dtype=torch.int64, device=pixels.device)

@@ -1,4 +1,4 @@
-"""Any architecture and encoder of segmentation_models_pytorch in the place of DeepLabV3+, for both heads.
+"""Any architecture and encoder of segmentation_models_pytorch instead of DeepLabV3+, for both heads.
 
 Shapes: N images of H×W.
 """
@@ -19,7 +19,7 @@ EXPECTED = "smp/<architecture>/<encoder>, such as smp/segformer/mit_b0 or smp/up
 
 
 class SmpNetwork(nn.Module):
-    """Encoder and decoder of an architecture, and a 1×1 convolution in the place of its own head.
+    """Encoder and decoder of an architecture, and a 1×1 convolution instead of its own head.
 
     Images are padded with zeros below and to the right to a multiple of the encoder's stride, and the features are cut to match.
 
@@ -35,6 +35,7 @@ class SmpNetwork(nn.Module):
 
     def __init__(self, name: str, out_channels: int, *, pretrained: bool = False, weights: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
+        # nothing is downloaded that a file is about to replace
         model = _create(name, pretrained and weights is None)
         self.backbone: nn.Module = model.encoder
         self.decoder: nn.Module = model.decoder
@@ -48,6 +49,7 @@ class SmpNetwork(nn.Module):
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
         features = self.decoder(self.backbone(padded))
+        # of the decoder; it differs between architectures
         stride = padded.shape[2] // features.shape[2]
         return self.project(features[:, :, : -(-height // stride), : -(-width // stride)])
 
@@ -71,6 +73,7 @@ def _create(name: str, pretrained: bool) -> Any:
         return smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error.args[0] if error.args else error)
+        # cut, as the message may list every encoder of the library
         raise InputError(f"model.backbone {name!r} is refused by segmentation_models_pytorch: {reason[:300]}") from error
     except (OSError, RuntimeError) as error:
         raise InputError(

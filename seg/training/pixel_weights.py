@@ -63,12 +63,14 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
     """
     path = Path(path)
     try:
+        # -sig: spreadsheets begin their files with a byte order mark
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
         raise InputError(f"cannot read class weights from {path}: {getattr(error, 'strerror', None) or error}; {expected}") from error
     ids = {name: index for index, name in enumerate(spec.class_names)}
+    # nan marks the classes that no line has named yet
     weights = np.full(spec.num_classes, np.nan)
     for row in rows:
         name, value = row[0].strip(), _weight(row)
@@ -103,6 +105,7 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
     """
     valid = label_map.flatten() != IGNORE_INDEX
     count = math.ceil(fraction * int(valid.sum()))
+    # ignored pixels come last, and so stay ignored
     order = losses.flatten().masked_fill(~valid, -torch.inf).argsort(descending=True, stable=True)
     kept = label_map.flatten().clone()
     kept[order[count:]] = IGNORE_INDEX
@@ -146,6 +149,7 @@ def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
         with full_precision_matmul(pixels.device.type):
             if config.distance == "plain":
                 return torch.cdist(pixels, classes).mul_(-config.scale)
+            # 2x·μ − |μ|² = |x|² − |x − μ|², and |x|² is the same for all classes
             return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(config.temperature)
 
     return logits

@@ -11,7 +11,7 @@ from shared.config import to_dict
 from shared.errors import InputError
 
 CHILD_SECONDS = 300.0
-UNKNOWN_MEMORY = 8 * GIB
+UNKNOWN_MEMORY = 8 * GIB  # where the system does not tell what is free
 
 
 @dataclass

@@ -132,10 +132,12 @@ def run_contest(
         result = Result(group, setting, contestant.name, predicted_peak=predicted, floor=floor, floor_kind=kind)
         try:
             _require_possible(contestant, predicted, limits)
+            # memory first: a child that fails keeps its contestant from being timed here, where it could take the process along
             found = footprint(contestant.name)
             result = replace(result, peak=found.peak, full_peak=found.peak)
             if full_footprint is not None:
                 result = _with_full_size(result, found, full_footprint, growth, limits)
+            # loads and compiles, so that no clock or peak counts it
             small[contestant.name].prepare()()
             calls[contestant.name] = contestant.prepare()
         except Exception as error:

@@ -35,6 +35,7 @@ def run_in_child(module: str, task: dict[str, Any], *, timeout: float) -> dict[s
     Raises:
         Failed: the child told why it could not do the task, or it was killed, or took too long.
     """
+    # the child imports what the parent would, wherever it was started
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **RETURN_FREED_MEMORY}
     try:
         done = subprocess.run(
@@ -46,6 +47,7 @@ def run_in_child(module: str, task: dict[str, Any], *, timeout: float) -> dict[s
         raise Failed(f"killed by signal {-done.returncode}" + (" (out of memory?)" if done.returncode == -9 else ""))
     if done.returncode > 0:
         raise Failed(f"ended with status {done.returncode}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    # the last line, as libraries may print before it
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if "failed" in answer:
         raise Failed(answer["failed"])
@@ -133,6 +135,7 @@ def limit_memory(limit: int, device: torch.device) -> None:
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        # not RLIMIT_AS, which would count mapped libraries and reserved addresses too
         resource.setrlimit(resource.RLIMIT_DATA, (_resident("VmData") + limit, hard))
 
 

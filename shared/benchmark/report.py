@@ -154,6 +154,7 @@ def save_plot(folder: Path, plot: Plot) -> bool:
         axes.plot(*zip(*joined), color=colour, linestyle=":", linewidth=1)
         if curve.predicted:
             axes.plot(*zip(*sorted(curve.predicted.items())), "o", color=colour, markerfacecolor="none")
+        # a point that is not drawn: a curve that is all predicted still has its name in the legend
         measured = sorted(curve.measured.items()) or [(float("nan"), float("nan"))]
         axes.plot(*zip(*measured), "o-", color=colour, label=name)
     axes.grid(which="major", alpha=0.3)

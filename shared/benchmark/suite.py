@@ -177,6 +177,7 @@ def measure_all(
     """
     ceilings = measure_ceilings(device)
     for item in planned:
+        # before every case, as a moment with other load has lower ones
         ceilings = ceilings.or_better(measure_ceilings(device))
         title = f"memory, {item.case.kind.title.lower()}, C {item.case.classes}"
         with progress(title, total=len(item.names), unit="contestant") as bar:

@@ -167,6 +167,7 @@ class FeatureStatistics:
         statistics = cls(dim, keep_features="features" in arrays, extractor=extractor)
         statistics.count = int(arrays["count"]) if "count" in arrays else None
         statistics.mean = mean
+        # without a count it stays the covariance, which is how `covariance` gives it back
         statistics._scatter = covariance * (statistics.count - 1 if statistics.count else 1)
         if "features" in arrays:
             statistics._batches = [torch.from_numpy(arrays["features"])]
@@ -197,7 +198,9 @@ def covariance_root(statistics: FeatureStatistics) -> torch.Tensor:
     """A matrix A with F columns and AᵀA = covariance: the centred features while they are the smaller one, else a square root."""
     features, count = statistics.features, statistics.count
     if features is not None and count is not None and count <= statistics.dim:
+        # no square is made, so the small singular values keep their digits
         return (features.double() - statistics.mean) / (count - 1) ** 0.5
+    # the cheapest root where the covariance has full rank; with L·Lᵀ = Σ, A = Lᵀ
     factor, failed = torch.linalg.cholesky_ex(statistics.covariance)
     if not failed:
         return factor.T

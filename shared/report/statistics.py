@@ -106,6 +106,7 @@ def paired_differences(report: ComparisonReport) -> list[PairedDifference]:
 
     The baseline is the first arm where it is one of them.
     """
+    # a stable sort: the baseline first, the others as they were
     arms = sorted(report.arms, key=lambda arm: arm != report.baseline)
     differences = []
     for other, semantics in combinations(arms, 2) if len(arms) <= ALL_PAIRS else [(arms[0], arm) for arm in arms[1:]]:

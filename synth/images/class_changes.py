@@ -18,6 +18,7 @@ from synth.semantics.class_tables import read_class_table
 from synth.trained import TrainedGenerator
 
 TERM = re.compile(r"\s*(?:(?P<weight>[+-]?\s*\d*\.?\d+)\s*\*)?\s*(?P<name>.+?)\s*")
+# a minus begins a term only before a number and a star, as names of classes may hold one
 NEXT_TERM = re.compile(r"\+|(?<!^)(?=-\s*[\d.]+\s*\*)")
 
 
@@ -58,6 +59,7 @@ def mix(trained: TrainedGenerator, mixtures: list[Mixture]) -> TrainedGenerator:
         weights = torch.tensor([weight for weight, _ in parts], device=vectors.device)
         rows = vectors[[names.index(part) for _, part in parts]]
         mixed, length = weights @ rows, (weights.abs() @ rows.norm(dim=1)) / weights.abs().sum()
+        # not `<=`, which nan would pass
         if not mixed.norm() > 1e-6:
             raise InputError(f"mix {name}: nothing is left of the parts; give weights that do not cancel out")
         trained = with_classes(trained, [name], (mixed / mixed.norm() * length)[None])

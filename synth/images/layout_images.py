@@ -125,6 +125,7 @@ class LayoutImages:
             for index, style in enumerate(self.styles_of(label_map)):
                 suffix = "" if self.per_layout == 1 else f"_{index:0{len(str(self.per_layout - 1))}}"
                 z = None if style is None else style.to(self.device)
+                # on the way from style to style all else stays the same
                 noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
                 yield f"{name}{suffix}", generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
 

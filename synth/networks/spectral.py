@@ -28,6 +28,7 @@ class SpectralConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
         kernel = self.weight
+        # as a parameter it would stand in the state dict beside `weight_orig`
         del self.weight
         self.weight_orig = nn.Parameter(kernel.detach())
         self.register_buffer("weight_u", _unit(torch.randn(out_channels)))
@@ -50,6 +51,7 @@ class SpectralConv2d(nn.Conv2d):
         if not (self.training and self.advancing):
             return self.weight_u, self.weight_v, torch.dot(self.weight_u, torch.mv(matrix, self.weight_v))
         v = _unit(torch.mv(matrix.t(), self.weight_u))
+        # also serves σ = uᵀ·W·v, which saves a sweep over the kernel
         product = torch.mv(matrix, v)
         u = _unit(product)
         # The graph keeps u and v; the buffers get copies, which a second forward may overwrite before the first one's backward.

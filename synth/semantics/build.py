@@ -60,7 +60,7 @@ def build_semantics(
     table: (num_classes, S) class vectors of another origin, see `synth.semantics.class_tables`.
     instance_edges: the semantics end with a channel that is 1 on the borders of instances.
     trainable: the class vectors are learned along with the generator.
-    Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot that is to be trained.
+    Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot with `trainable`.
     """
     if table is None:
         choose("semantics", name, SEMANTICS, other="a class table")
@@ -89,6 +89,7 @@ def build_semantics(
 
 def random_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
     """(num_classes, dim) normal numbers; a function of its arguments alone."""
+    # on the CPU, as a GPU draws other numbers from the same seed
     return torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(seed))
 
 
@@ -190,8 +191,10 @@ class Semantics(nn.Module):
         """
         classes = kinds % (self.num_classes + 1)
         if self.table is None:
+            # not kernel[:, classes], whose gradient would write a zero for every class that does not occur
             rows = columns_of(kernel, classes).permute(1, 2, 3, 0).flatten(1)
         else:
+            # vectors learn through the generator alone: they must not move to make the discriminator's work harder
             table = self.table if trained else self.table.detach()
             rows = table[classes] @ kernel[:, : self.table.shape[1]].permute(1, 2, 3, 0).flatten(1)
         if self.instance_edges:

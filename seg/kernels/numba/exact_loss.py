@@ -108,6 +108,7 @@ def _exact_loss(
     for first in range(0, targets.size, _block_size(block)):
         _fill(block, table, pixels, targets, first)
         _sum_over_classes(block, table)
+        # a second sweep only where needed: for unit vectors and usual temperatures m = 0 serves
         shifted = not _in_range(block)
         if shifted:
             _find_peaks(block, table)
@@ -129,6 +130,7 @@ def _block_size(block: Pixels) -> int:
 def _fill(block: Pixels, table: ClassTable, pixels: np.ndarray, targets: np.ndarray, first: int) -> None:
     size = _block_size(block)
     for lane in range(size):
+        # a lane without a pixel reads class 0, as any class will do
         number = max(targets[first + lane], 0)
         block.target[lane] = targets[first + lane]
         block.own[lane] = table.bias[number]
@@ -229,13 +231,14 @@ def _exp2(like: np.ndarray, x: Any) -> Any:
         series = spread(like, _LONG_SERIES[0])
         for i in range(1, len(_LONG_SERIES)):
             series = series * rest + spread(like, _LONG_SERIES[i])
+    # a larger exponent would run into the sign bit
     power = power_of_two(smaller(whole, spread(like, 126 if single else 1022)))
     return select(x < spread(like, -126 if single else -1022), spread(like, 0), series * power)
 
 
 @njit
 def _in_range(block: Pixels) -> bool:
-    """Whether S and 2^z_target of every pixel are well inside the number range; not-a-numbers are not."""
+    """Whether S and 2^z_target of every pixel are well inside the number range; nan is not."""
     size = _block_size(block)
     low, high, limit = spread(block.own, SAFE_RANGE[0]), spread(block.own, SAFE_RANGE[1]), spread(block.own, 90)
     zero, one = spread(block.own, 0), spread(block.own, 1)
@@ -265,7 +268,7 @@ def _find_peaks(block: Pixels, table: ClassTable) -> None:
 def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> float:
     """Factors and the weighted sum of the losses log(1 + S / 2^z_target), of which several become one logarithm."""
     size = _block_size(block)
-    excess = block.own
+    excess = block.own  # its memory: each is read before it is written over
     for lane in range(0, size, size // 2):
         itself, others = _exp2(excess, load(block.own, lane)), load(block.total, lane)
         store(block.factor, lane, spread(excess, gradient_scale) / (others + itself))
@@ -286,6 +289,7 @@ def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> f
             block.factor[lane] = 0
         else:
             product += excess[lane] + product * excess[lane]
+        # well before float64 ends: the next factor may be as large as 2^180
         if product > 1e200 or lane == size - 1:
             loss += math.log1p(product)
             product = 0.0
@@ -302,6 +306,7 @@ def _weigh_shifted(block: Pixels, class_weights: np.ndarray, gradient_scale: flo
             others, gap = np.float64(block.total[lane]), np.float64(block.peak[lane]) - np.float64(block.own[lane])
             itself = math.exp(-gap * LN2)
             weight = np.float64(class_weights[int(block.target[lane])]) if class_weights.size > 0 else 1.0
+            # from 2^500 on the 1 is far below the last digit, and further on 2^gap leaves float64
             loss += weight * (math.log1p(others / itself) if gap < 500 else math.log(others) + gap * LN2)
             block.factor[lane] = weight * gradient_scale / (others + itself)
     return loss
@@ -332,6 +337,7 @@ def _add_class_sums(block: Pixels, table: ClassTable, class_sums: np.ndarray) ->
             for first in range(start, stop, CLASSES_AT_ONCE):
                 _exponentials(block, table, first, first - start)
         for lane in range(size):
+            # with −S in the target's place a pixel's weights sum to zero over the classes
             if start <= block.target[lane] < stop:
                 block.exponentials[(int(block.target[lane]) - start) * size + lane] = -block.total[lane]
         for first in range(start, stop, CLASSES_AT_ONCE):
