@@ -137,7 +137,7 @@ def run_contest(
             result = replace(result, peak=found.peak, full_peak=found.peak)
             if full_footprint is not None:
                 result = _with_full_size(result, found, full_footprint, growth, limits)
-            # loads and compiles, so that no clock or peak counts it
+            # loads and compiles in this process, before a clock runs
             small[contestant.name].prepare()()
             calls[contestant.name] = contestant.prepare()
         except Exception as error:
