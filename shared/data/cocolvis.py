@@ -40,7 +40,7 @@ _LAYOUT = "COCO's train2017/*.jpg and val2017/*.jpg"
 def merge_labels(
     lvis_masks: list[np.ndarray], lvis_category_ids: list[int], stuff_ids: np.ndarray, stuff_values: np.ndarray = STUFF_VALUES
 ) -> np.ndarray:
-    """The label values of an image: the first LVIS annotation that covers a pixel, or else its stuff class.
+    """The label values of an image: the first LVIS annotation that covers a pixel, otherwise its stuff class.
 
     Args:
         lvis_masks: (H, W) bool, one per annotation, in the order of the file.
