@@ -95,8 +95,8 @@ def chunks_of(labels: torch.Tensor, size: int) -> list[Chunk]:
     """Chunks that cover labels (N, S), about equally long within an image.
 
     Args:
-        labels: (N, S); more than their shape and device does not matter.
-        size: most pixels of a chunk, rounded down to a multiple of 16. On a CPU fewer, where else some threads would have no chunk.
+        labels: (N, S); only their shape and device matter.
+        size: most pixels of a chunk, rounded down to a multiple of 16. On a CPU fewer where some threads would otherwise have no chunk.
     """
     num_images, num_pixels = labels.shape
     if labels.device.type == "cpu":

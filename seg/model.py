@@ -100,7 +100,7 @@ class EmbeddingSegmenter(Segmenter):
         return self.upsample(features, images.shape[2:]) if upsample else features
 
     def finish(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Unit norm, or nothing where it came before."""
+        """Unit norm; unchanged where it was normalised before the upsampling."""
         return unit_norm(outputs, dim=1) if self.normalise == "after_upsampling" else outputs
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:

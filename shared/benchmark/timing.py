@@ -21,8 +21,8 @@ class Timing:
     Attributes:
         seconds: median wall-clock time.
         spread: interquartile range over the median; 0 for a single sample.
-        cpu_seconds: median processor time of this process, all threads together. Beyond `seconds` × threads it cannot be; far below it,
-            the process was waiting for others.
+        cpu_seconds: median processor time of this process, all threads together. It cannot exceed `seconds` × threads; where it is far
+            below, the process was waiting for others.
         samples: how many measurements.
     """
 

@@ -112,6 +112,7 @@ class BatchLoader:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
+            # its own, as DataLoader draws a seed for its workers from the global one otherwise
             generator=torch.Generator(),
             worker_init_fn=begin_worker,
         )
@@ -170,6 +171,7 @@ class _TrainOrder(Sampler[list[Draw]]):
     def __init__(self, repeats: np.ndarray, batch_size: int, seed: int, steps: range, rank: int, world_size: int) -> None:
         self.repeats, self.batch_size, self.seed, self.steps = repeats, batch_size, seed, steps
         self.rank, self.world_size = rank, world_size
+        # the same in every epoch, so that (epoch, place) follows from the step
         self.length = max(1, round(repeats.sum()))
 
     def __len__(self) -> int:

@@ -180,7 +180,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     It falls with the number of images even where the distributions are equal, so only results of equal counts compare.
 
     Raises:
-        InputError: other number of features, other network, fewer than 2 images, or a covariance that is none.
+        InputError: other number of features, other network, fewer than 2 images, or a sigma that is not a covariance.
     """
     if a.dim != b.dim:
         raise InputError(f"the statistics have {a.dim} and {b.dim} features; both sides must come from one network")

@@ -11,7 +11,7 @@ from shared.report.model import ComparisonReport, Score, ScoreKind
 
 CONFIDENCE = 0.95
 ALL_PAIRS = 4
-"""Most arms that are compared two by two; there would be too many pairs of more."""
+"""Most arms that are compared two by two; more arms would give too many pairs."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def pixel_kernel(
         peak = tl.zeros([BLOCK_P], tl.float32)
         high, low = split_half(x * pixel_unit)
     else:
-        inside = pixels + image * pixel_image + tl.minimum(pixel, num_pixels - 1) * pixel_pixel  # of ignored pixels nothing is used
+        inside = pixels + image * pixel_image + tl.minimum(pixel, num_pixels - 1) * pixel_pixel  # ignored pixels are read too, and not used
         offset = load_vectors(vectors + target * DIM_PAD, 1, valid, DIM, DIM_PAD) - x
         peak = tl.sum(offset * offset, 1)
         peak = -sharpness * (tl.sqrt(peak) if PLAIN else peak)  # the target's logit

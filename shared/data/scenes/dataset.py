@@ -77,6 +77,7 @@ class SceneDataset(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
+        # the split is a part of the seed, so train and val never share a scene
         rng = np.random.default_rng([self._seed, SPLITS.index(self.split), index])
         camera = _draw_camera(*self._size, rng)
         light = draw_light(rng)
@@ -118,6 +119,7 @@ def _choose_borders(instance_map: np.ndarray, share: float, rng: np.random.Gener
     border = np.zeros(instance_map.shape, dtype=bool)
     border[:, 1:] |= instance_map[:, 1:] != instance_map[:, :-1]
     border[1:] |= instance_map[1:] != instance_map[:-1]
+    # each with probability share / (all borders), so that the chosen ones are about `share` of the pixels
     chosen = rng.random(int(instance_map.max()) + 1) * border.mean() < share
     return border & chosen[instance_map]
 
