@@ -18,7 +18,7 @@ from seg.neighbours import nearest_classes
 TILE_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}  # stays in a CPU's cache; fills a GPU
 TILE_PIXELS = {"cpu": (64, 2**14), "cuda": (256, 2**18)}  # fewest and most: below, products are slow; above, nothing is gained
 CHUNK_PIXELS = {"cpu": 2**12, "cuda": 2**18}  # of several tiles, for which what has no classes is computed at once
-SAFE_RANGE = 2.0**-90, 2.0**90  # of sums: float32 ends at 2^±126, and the sums are still multiplied
+SAFE_RANGE = 2.0**-60, 2.0**60  # of sums: float32 ends at 2^±126, and their quotients have to be inside too
 
 
 def streamed_loss(

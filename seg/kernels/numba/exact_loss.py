@@ -30,10 +30,9 @@ from seg.kernels.numba.lanes import (
 from shared.kernels import compiled
 
 LN2 = math.log(2)
-SAFE_RANGE = 2.0**-90, 2.0**90  # of S and of 2^z_target: float32 ends at 2^±126, and they are still multiplied
+SAFE_BITS = 60  # of S and of 2^z_target: float32 ends at 2^±126, and their quotient has to be inside too
 FEW_CLASSES = 256  # that are summed in one go
 STRIP_CLASSES = 2**14  # whose exponentials are kept for the class gradient: no more than a core's cache holds
-LANES_OF_A_LOGARITHM = 8
 
 
 class Pixels(NamedTuple):
@@ -219,7 +218,7 @@ _SHORT_SERIES, _LONG_SERIES = _series(7), _series(13)  # for |x| ≤ 1/2 to the 
 
 @njit(forceinline=True)
 def _exp2(like: np.ndarray, x: Any) -> Any:
-    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is some number far outside SAFE_RANGE."""
+    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is some number far outside the safe range."""
     single = like.itemsize == 4
     whole = nearest_integer(x)
     rest = x - whole
@@ -240,7 +239,7 @@ def _exp2(like: np.ndarray, x: Any) -> Any:
 def _in_range(block: Pixels) -> bool:
     """Whether S and 2^z_target of every pixel are well inside the number range; nan is not."""
     size = _block_size(block)
-    low, high, limit = spread(block.own, SAFE_RANGE[0]), spread(block.own, SAFE_RANGE[1]), spread(block.own, 90)
+    low, high, limit = spread(block.own, 2.0**-SAFE_BITS), spread(block.own, 2.0**SAFE_BITS), spread(block.own, SAFE_BITS)
     zero, one = spread(block.own, 0), spread(block.own, 1)
     outside = zero
     for lane in range(0, size, size // 2):
@@ -289,7 +288,7 @@ def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> f
             block.factor[lane] = 0
         else:
             product += excess[lane] + product * excess[lane]
-        # well before float64 ends: the next factor may be as large as 2^180
+        # well before float64 ends: the next factor may be as large as 2^120
         if product > 1e200 or lane == size - 1:
             loss += math.log1p(product)
             product = 0.0

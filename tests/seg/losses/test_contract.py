@@ -107,6 +107,20 @@ def test_late_in_training_the_loss_keeps_its_digits(impl: str) -> None:
     assert class_gradient[1].norm().item() == pytest.approx(40 * math.sqrt(2) * math.exp(-40), rel=1e-5)
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("temperature", [0.2, 0.06, 0.05, 0.045, 0.04, 0.035, 0.032, 0.03, 0.01])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_pixel_opposite_its_class(impl: str, distance: str, temperature: float, exact: bool) -> None:
+    """Its loss is 4 / temperature, in float32 too: no power of two on the way may leave the number range."""
+    classes = torch.cat([torch.eye(12), -torch.eye(12)])
+    pixels, labels = torch.stack([-classes[0]] * 40), torch.zeros(40, dtype=torch.long)
+    options: dict[str, Any] = {"temperature": temperature, "distance": distance, "scale": 2 / temperature, "impl": impl}
+    loss, pixel_gradient, class_gradient = value_and_gradients(pixels, classes, labels, num_neighbours=None if exact else 2, **options)
+    assert loss.item() == pytest.approx(4 / temperature, rel=1e-4)
+    assert pixel_gradient.isfinite().all() and class_gradient.isfinite().all()
+
+
 # ---------------------------------------------------------------- the reference
 
 
