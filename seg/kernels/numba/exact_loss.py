@@ -218,7 +218,7 @@ _SHORT_SERIES, _LONG_SERIES = _series(7), _series(13)  # for |x| ≤ 1/2 to the 
 
 @njit(forceinline=True)
 def _exp2(like: np.ndarray, x: Any) -> Any:
-    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is some number far outside the safe range."""
+    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is far outside the safe range."""
     single = like.itemsize == 4
     whole = nearest_integer(x)
     rest = x - whole
