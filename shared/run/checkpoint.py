@@ -141,7 +141,7 @@ def load_module(module: nn.Module, tensors: dict[str, torch.Tensor], name: str, 
         InputError: names the first tensor that is missing, left over or of another shape.
     """
     stored, own = _under(tensors, name), module.state_dict()
-    for key in own.keys() | stored.keys():
+    for key in own | stored:
         have, want = stored.get(key), own.get(key)
         if have is None or want is None or have.shape != want.shape:
             shapes = [tuple(tensor.shape) if tensor is not None else "nothing" for tensor in (have, want)]

@@ -90,8 +90,9 @@ def lost_workers_told_once() -> Iterator[None]:
 def _waiting_for(processes: Sequence[BaseProcess]) -> Iterator[None]:
     """Raise InputError if one of `processes` is dead, or dies while the block waits. A second death does not disturb the first."""
     global _waited_for
+    hears = threading.current_thread() is threading.main_thread()  # in another, torch itself looks every few seconds
     try:
-        if threading.current_thread() is threading.main_thread():  # elsewhere torch itself looks every few seconds
+        if hears:
             _waited_for = processes
         if (death := _death_among(processes)) is not None:
             raise InputError(death)
@@ -103,7 +104,8 @@ def _waiting_for(processes: Sequence[BaseProcess]) -> Iterator[None]:
             raise
         raise InputError(death) from error
     finally:
-        _waited_for = ()
+        if hears:
+            _waited_for = ()
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
