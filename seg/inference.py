@@ -26,7 +26,6 @@ from shared.errors import InputError
 from shared.files.atomic import write_text
 from shared.joint_norm import merge_running_statistics
 from shared.metrics import ConfusionMatrix
-from shared.run.training import progress
 
 STRIDE = 4  # pixels of a position of the features
 
@@ -133,7 +132,7 @@ def evaluate(
     merge_running_statistics(model)
     was_training = model.training
     model.eval()
-    for batch in progress(loader, "evaluate", total=len(loader), unit="batch"):
+    for batch in loader.with_progress("evaluate"):
         batch = batch.to(device)
         mine.update(predict_views(model, batch.images, views or ViewConfig()), batch.label_maps)
     model.train(was_training)

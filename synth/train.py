@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 
 from shared.config import to_dict, to_yaml
@@ -131,26 +132,35 @@ def train(config: SynthConfig) -> None:
             update_average(average, generator, settings.ema_decay)
         state.step = step + 1
 
-        finished = state.step == settings.steps
-        if finished and average is not None:
-            measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
-        if state.step % settings.log_every == 0 or finished:
+        if state.step % settings.log_every == 0 or state.step == settings.steps:
             losses = means.take()
             learning_rates = {f"learning_rate/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in watched.items()}
             run.log_metrics(state.step, losses | learning_rates | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
             balance.watch(state.step, losses)
-        if is_first() and (state.step % settings.sample_every == 0 or finished):
-            grid = sample_grid(average or generator, encoder, samples, spec)
-            run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
         if stop.due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"), run.checkpoint("previous"))
-
+        if is_first() and state.step % settings.sample_every == 0 and state.step < settings.steps:
+            log_samples(run, sample_grid(average or generator, encoder, samples, spec), state.step)
     leave_if_asked(stop, run, state)
-    if is_first() and state.step == settings.steps:
-        save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
-        run.log(f"wrote {run.path / 'samples.png'}")
+
+    # --- The finished generator: statistics of the averaged weights, and samples ------------------------------------------
+    if state.step == settings.steps:
+        if average is not None and state.evaluated < state.step:
+            seed_step(settings.seed, state.step, rank())
+            measure_statistics(average, batches(state.step, state.step + STATISTICS_BATCHES), device)
+            state.evaluated = state.step
+            state.save(run.checkpoint("last"))
+        if is_first():
+            grid = sample_grid(average or generator, encoder, samples, spec)
+            log_samples(run, grid, state.step)
+            save_png(grid, run.path / "samples.png")
+            run.log(f"wrote {run.path / 'samples.png'}")
     run.close()
+
+
+def log_samples(run: RunDirectory, grid: np.ndarray, step: int) -> None:
+    run.tensorboard.add_image("val/labels, image, generated", grid, step, dataformats="HWC")
 
 
 def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> str | None:

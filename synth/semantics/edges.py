@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.errors import InputError
 
 
