@@ -18,14 +18,16 @@ from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
 from seg.model import Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
-from seg.training.memory import memory_advice, memory_plan
+from seg.training.memory import memory_advice
 from seg.training.monitoring import log_class_embeddings, log_predictions
 from seg.training.optimiser import build_optimiser, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
-from shared.config import to_dict, to_yaml
+from seg.training.plan import print_plan, require_possible
+from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
 from shared.data.batch import Batch
+from shared.data.early_check import check_early
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
@@ -118,15 +120,18 @@ def train(config: SegConfig) -> None:
         samples=my_share(len(val_set)),
     )
 
+    early = check_early(val_set)
+
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
+    require_possible(config, model, training_size(config.input, train_set), early)
     optimizer = build_optimiser(
         model, lr=settings.learning_rate, backbone_factor=settings.backbone_factor, weight_decay=settings.weight_decay
     )
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:
-        _print_plan(config, run, model, train_set, val_set, device)
+        print_plan(config, run, model, train_set, val_set, early, device)
         return
     updater = Updater(optimizer, device, settings.precision, settings.clip_norm)
     state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
@@ -135,6 +140,8 @@ def train(config: SegConfig) -> None:
     monitor = state.small["monitor"] = Monitor({"model": optimizer}, images, device)
     state.small["scaler"] = updater.scaler
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    if early is not None:
+        run.log(early.line(val_set.split))
     network = in_precision(model, device, settings.precision)
     if statistics is None and config.needs_statistics:
         with first_one_first():
@@ -245,22 +252,6 @@ def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_im
     log_class_embeddings(run, trained)
     for path in export(trained, run.path, about):
         run.log(f"wrote {path}")
-
-
-def _print_plan(
-    config: SegConfig,
-    run: RunDirectory,
-    model: Segmenter,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    device: torch.device,
-) -> None:
-    if not is_first():
-        return
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(to_yaml(to_dict(config)))
-    print(f"{len(train_set)} training and {len(val_set)} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
-    print(memory_plan(config, train_set.spec.num_classes, training_size(config.input, train_set), device))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The same work on many items, in processes."""
+"""The same work on many items, in processes or in threads."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -44,6 +45,23 @@ def parallel_map(
             raise InputError(
                 f"a process of {title} was killed, most likely for want of memory; use fewer, with --data.num_workers {num_workers // 2}"
             ) from error
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int) -> Iterator[Result]:
+    """`work(item)` of every item, in order: for work that leaves Python's lock, such as decoding and encoding of pictures.
+
+    Args:
+        items: taken in the caller's thread.
+        ahead: most results that wait to be asked for. When the caller stops or `items` fails, what was begun is finished.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _task: tuple[Callable[[Any, Any], Any], Any]

@@ -55,7 +55,7 @@ def test_neither_batches_nor_processes_change_the_counts(model: Segmenter, resiz
     for batch_size, workers in ((1, 0), (3, 0), (4, 2), (20, 0)):
         loader = build_eval_loader(Noise(), EvalResize(resize), batch_size=batch_size, num_workers=workers)
         assert torch.equal(evaluate(model, loader, CLASSES, CPU, views).counts, expected), (batch_size, workers)
-    shares = [range(0, 4), range(4, 8), range(8, 11), range(11, 11)]  # as `my_share` of four processes, one without images
+    shares = [range(4), range(4, 8), range(8, 11), range(11, 11)]  # as `my_share` of four processes, one without images
     loaders = [build_eval_loader(Noise(), EvalResize(resize), batch_size=3, num_workers=1, samples=share) for share in shares]
     matrices = [evaluate(model, loader, CLASSES, CPU, views) for loader in loaders]
     assert torch.equal(ConfusionMatrix.total(matrices).counts, expected)
