@@ -33,12 +33,10 @@ def shape_obstacle(network: nn.Module, shape: tuple[int, ...] | torch.Size, *, t
         training: whether in training mode, where batch normalisation takes its statistics from the batch.
         options: of the forward pass.
     """
-    weights = {name: torch.empty_like(value, device="meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
 
     def attempt(count: int, height: int, width: int) -> str | None:
-        images = torch.empty(count, shape[1], height, width, device="meta")
         try:
-            functional_call(network, weights, (images,), options)
+            functional_call(network, weights, (torch.empty(count, shape[1], height, width, device="meta"),), options)
         except _OneValue as error:
             return str(error)
         except (RuntimeError, ValueError) as error:
@@ -46,6 +44,7 @@ def shape_obstacle(network: nn.Module, shape: tuple[int, ...] | torch.Size, *, t
                 return f"features vanish ({' '.join(str(error).split())[:200].rstrip('. ')})"
         return None
 
+    weights = {name: torch.empty_like(value, device="meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
     with torch.no_grad(), _watched(network, training):
         count, (height, width) = shape[0], shape[2:]
         found = attempt(count, height, width)

@@ -33,7 +33,7 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     Its network was trained with plain cross-entropy, never on the embeddings that are compared here.
 
     Raises:
-        InputError: the run has no exported encoder or was trained on other classes; or there is none.
+        InputError: the run has no exported encoder; or there is none.
     """
     if path is not None:
         run = RunDirectory.open(path)
@@ -44,7 +44,7 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
         evaluation = run.path / "evaluation.json"
         if evaluation.is_file():
             about = json.loads(evaluation.read_text(encoding="utf-8"))
-            if (about["head"], about["dataset"]) == ("softmax", spec.name):
+            if (about["head"], about["dataset"], tuple(about["iou"])) == ("softmax", spec.name, spec.class_names):
                 return run
     raise InputError(
         f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
@@ -111,12 +111,20 @@ class Scorer:
         segmenter: a run of seg.train; `python -m seg.evaluate` is called on it.
         real: folder that `write_real` wrote.
         names: the samples, in order.
+        num_workers: processes that read images for the segmenter.
     """
 
     def __init__(
-        self, network: FeatureNetwork, segmenter: RunDirectory, commands: CommandLog, real: Path, names: list[str], spec: DatasetSpec
+        self,
+        network: FeatureNetwork,
+        segmenter: RunDirectory,
+        commands: CommandLog,
+        real: Path,
+        names: list[str],
+        spec: DatasetSpec,
+        num_workers: int,
     ) -> None:
-        self.network, self.segmenter, self.commands = network, segmenter, commands
+        self.network, self.segmenter, self.commands, self.num_workers = network, segmenter, commands, num_workers
         self.real, self.names, self.spec = real, names, spec
         self.real_statistics = self._statistics((read_png(path) for path in self._files(real / "images")), "features of real images")
 
@@ -187,7 +195,7 @@ class Scorer:
             "folder.class_names": "classes.json",
             "folder.label_offset": "0",
             "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
-            "num_workers": "0",
+            "num_workers": str(self.num_workers),
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
         return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(segmented_file(images))]
