@@ -12,6 +12,7 @@ from seg.trained import load_segmenter
 from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
+from shared.data.early_check import check_early
 from shared.data.loader import build_eval_loader
 from shared.distributed import is_first, my_share
 from shared.errors import InputError
@@ -64,7 +65,10 @@ def main(config: EvaluateConfig) -> None:
         )
     workers, mine = config.data.num_workers, my_share(len(dataset))
     loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
+    early = check_early(dataset)
     if config.dry_run:
+        if early is not None:
+            print(early.line(config.split))
         print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
         return
     matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)

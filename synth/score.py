@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from shared.errors import InputError
 from shared.fid.comparison import compare
 from shared.fid.diversity import Diversity, build_pair_distance, diversity
 from shared.fid.features import EncoderFeatures, FeatureNetwork, network_of
@@ -39,6 +40,8 @@ def score(config: ScoreConfig) -> None:
     real, images, network = open_side(config.real), LayoutImages(config), network_of(config, choose_device(config.device))
     print(network.description)
     require_network(real, network, config.real)
+    if len(images) < 2:
+        raise InputError("1 image would be generated; a distance between distributions needs at least 2 on each side: give more label maps")
     if config.dry_run:
         print(f"would compare {describe(real)} of {config.real} with {len(images)} generated ones of {images.sizes}")
         return

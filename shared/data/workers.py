@@ -1,6 +1,8 @@
-"""The same work on many items, in processes."""
+"""The same work on many items, in processes or in threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -30,6 +32,23 @@ def parallel_map(
         InputError: what `work` raises, or a process was killed.
     """
     yield from progress(_results(_Work(work, context, items), num_workers), title, total=len(items), unit=unit)
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int) -> Iterator[Result]:
+    """`work(item)` of every item, in order: for work that leaves Python's lock, such as decoding and encoding of pictures.
+
+    Args:
+        items: taken in the caller's thread.
+        ahead: most results that wait to be asked for. When the caller stops or `items` fails, what was begun is finished.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def begin_worker(number: int) -> None:

@@ -33,20 +33,25 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     Its network was trained with plain cross-entropy, never on the embeddings that are compared here.
 
     Raises:
-        InputError: the run has no exported encoder or was trained on other classes; or there is none.
+        InputError: the run has no exported encoder; or there is none.
     """
     if path is not None:
         run = RunDirectory.open(path)
         if not (run.path / ENCODER_FILE).is_file():
             raise InputError(f"{path} has no {ENCODER_FILE}; finish that run, or write it with python -m seg.export {path}")
         return run
-    newest = next(softmax_runs(spec.name), None)
+    newest = next((run for run in softmax_runs(spec.name) if _classes_of(run) == spec.class_names), None)
     if newest is None:
         raise InputError(
             f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
             f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
         )
     return newest
+
+
+def _classes_of(run: RunDirectory) -> tuple[str, ...]:
+    """Names of the classes that a finished run was evaluated on."""
+    return tuple(json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))["iou"])
 
 
 def score_kinds(network: FeatureNetwork, pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
@@ -104,12 +109,20 @@ class Scorer:
         segmenter: a run of seg.train; `python -m seg.evaluate` is called on it.
         real: folder that `write_real` wrote.
         names: the samples, in order.
+        num_workers: processes that read images for the segmenter.
     """
 
     def __init__(
-        self, network: FeatureNetwork, segmenter: RunDirectory, commands: CommandLog, real: Path, names: list[str], spec: DatasetSpec
+        self,
+        network: FeatureNetwork,
+        segmenter: RunDirectory,
+        commands: CommandLog,
+        real: Path,
+        names: list[str],
+        spec: DatasetSpec,
+        num_workers: int,
     ) -> None:
-        self.network, self.segmenter, self.commands = network, segmenter, commands
+        self.network, self.segmenter, self.commands, self.num_workers = network, segmenter, commands, num_workers
         self.real, self.names, self.spec = real, names, spec
         self.real_statistics = self._statistics((read_png(path) for path in self._files(real / "images")), "features of real images")
 
@@ -180,7 +193,7 @@ class Scorer:
             "folder.class_names": "classes.json",
             "folder.label_offset": "0",
             "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
-            "num_workers": "0",
+            "num_workers": str(self.num_workers),
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
         return ["seg.evaluate", str(self.segmenter.path), *options, "--json", str(segmented_file(images))]

@@ -1,7 +1,7 @@
 """Convolution with spectral normalisation (Miyato et al., 2018), and the initialisation of all synthesis networks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -41,8 +41,10 @@ class SpectralConv2d(nn.Conv2d):
 
     def normalised_kernel(self) -> Tensor:
         """(O, I, kh, kw): weight_orig / σ. In training mode the stored vectors advance by one iteration."""
-        with torch.autocast(self.weight_orig.device.type, enabled=False):  # reduced precision would spoil the iteration
-            return _DivideByNorm.apply(self.weight_orig, *self._singular_vectors())
+        kernel = self.weight_orig
+        # reduced precision would spoil the iteration; tensors without data have none
+        with nullcontext() if kernel.is_meta else torch.autocast(kernel.device.type, enabled=False):
+            return _DivideByNorm.apply(kernel, *self._singular_vectors())
 
     @torch.no_grad()
     def _singular_vectors(self) -> tuple[Tensor, Tensor, Tensor]:

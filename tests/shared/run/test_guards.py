@@ -119,8 +119,8 @@ def test_when_memory_ends_the_largest_batch_is_told(invoke: Invoke, monkeypatch:
     limits = resource.getrlimit(resource.RLIMIT_AS)
     begin = RunDirectory.forget_after
 
-    def begin_and_limit(run: RunDirectory, step: int) -> None:
-        begin(run, step)
+    def begin_and_limit(run: RunDirectory, *steps: int) -> None:
+        begin(run, *steps)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, limits[1]))
 
