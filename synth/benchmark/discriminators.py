@@ -11,10 +11,11 @@ import torch
 
 from shared.benchmark.contest import Contestant, Result
 from shared.benchmark.report import Grid
+from shared.run.monitor import parameter_count
 from synth.benchmark.cases import Case
 from synth.benchmark.layers import EMBEDDING, GATHERED
 from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of
-from synth.build import Opponent, opponent_from, parameter_count
+from synth.build import Opponent, opponent_from
 from synth.config import DiscriminatorConfig, LossConfig
 from synth.semantics import Semantics
 

@@ -13,9 +13,9 @@ import torch
 
 from shared.data.loader import BatchLoader
 from shared.run.directory import RunDirectory
+from shared.run.monitor import parameter_count
 from shared.run.training import seed_step
 from shared.visualise import save_png
-from synth.build import parameter_count
 from synth.comparison.config import CompareConfig
 from synth.images.generation import generate, generate_batch
 from synth.semantics import semantics_title

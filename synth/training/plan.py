@@ -7,8 +7,8 @@ from shared.config import to_dict, to_yaml
 from shared.distributed import is_first, world_size
 from shared.errors import InputError
 from shared.run.directory import RunDirectory
+from shared.run.monitor import parameter_count
 from shared.shapes import shape_obstacle
-from synth.build import parameter_count
 from synth.config import SynthConfig
 from synth.discriminator import MultiscaleDiscriminator, PatchDiscriminator
 from synth.generator import SpadeGenerator, in_pixels
