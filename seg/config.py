@@ -20,9 +20,11 @@ class ModelConfig:
     smp/<architecture>/<encoder>, such as smp/segformer/mit_b0: any network of segmentation_models_pytorch, without output_stride, width
     and norm."""
     pretrained: bool = False
-    """Start the encoder from ImageNet weights: from --model.weights_path, the torch cache, or by download."""
-    weights_path: str | None = None
-    """File with the encoder's ImageNet weights (.pth as torchvision publishes it)."""
+    """Start the encoder from ImageNet weights: from --model.weights, the torch cache, or by download."""
+    weights: str | None = None
+    """File with the encoder's ImageNet weights (.pth as torchvision publishes it). The file of a network that was trained elsewhere is
+    always given as weights: in the section of the network (model.weights), behind its name (loss.vgg_weights), beside --features
+    (--weights)."""
     output_stride: Literal[8, 16] = 16
     """Input size over the size of the encoder's last features."""
     width: int | None = None

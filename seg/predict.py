@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,9 @@ from seg.inference import ViewConfig, predict_views
 from seg.trained import TrainedSegmenter, load_segmenter
 from shared.data.picture_files import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
-from shared.data.spec import Sample
+from shared.data.spec import DatasetSpec, Sample
 from shared.data.transforms import EvalResize
+from shared.data.workers import in_threads
 from shared.errors import InputError
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
@@ -22,6 +24,9 @@ from shared.run.training import choose_device, progress
 from shared.visualise import colour_label_map, label_storage, overlay, save_png
 
 SMALLEST_TILE = 64
+
+THREADS, AHEAD = 4, 8
+"""That read and write pictures beside the network, and pictures that wait on either side of it."""
 
 
 @dataclass
@@ -89,6 +94,18 @@ def in_bands(make: Callable[[slice], np.ndarray], size: tuple[int, int], rows: i
     return picture
 
 
+def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, np.ndarray]) -> None:
+    """Write the three pictures of a (name, image (3, H, W) uint8, class ids (H, W) in the type of label files)."""
+    name, image, ids = prediction
+    picture = image.permute(1, 2, 0).numpy()
+    save_png(ids, output / "labels" / f"{name}.png")
+    for folder, make in (
+        ("colour", lambda band: colour_label_map(ids[band], spec.palette)),
+        ("overlay", lambda band: overlay(picture[band], ids[band], spec.palette)),
+    ):
+        save_png(in_bands(make, ids.shape), output / folder / f"{name}.png")
+
+
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
@@ -100,15 +117,15 @@ def main(config: PredictConfig) -> None:
     if config.dry_run:
         print(f"would label {len(files)} images with {spec.num_classes} classes of {spec.name} and write to {output}")
         return
-    for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
-        image = read_image(file, max_pixels=config.max_pixels)
-        ids, picture = predict_tiles(trained, image, device, config.views, config.tile), image.permute(1, 2, 0).numpy()
-        save_png(ids, output / "labels" / f"{name}.png")
-        for folder, make in (
-            ("colour", lambda band, ids=ids: colour_label_map(ids[band], spec.palette)),
-            ("overlay", lambda band, ids=ids, picture=picture: overlay(picture[band], ids[band], spec.palette)),
-        ):
-            save_png(in_bands(make, ids.shape), output / folder / f"{name}.png")
+    # tiles are for large images: one of them at a time is in memory
+    ahead = AHEAD if config.tile is None else 0
+    images = in_threads(partial(read_image, max_pixels=config.max_pixels), files.values(), threads=THREADS, ahead=ahead)
+    with_ids = (
+        (name, image, predict_tiles(trained, image, device, config.views, config.tile))
+        for name, image in progress(zip(files, images), "predict", total=len(files), unit="image")
+    )
+    for _ in in_threads(partial(write, output, spec), with_ids, threads=THREADS, ahead=ahead):
+        pass  # pictures are encoded while the network goes on: that takes longer than a GPU needs for an image
     print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
 
 

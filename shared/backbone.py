@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shared.constants import IMAGENET_MEAN, IMAGENET_STD
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.weights import WeightsFile, read_state_dict
 from shared.joint_norm import JointBatchNorm
 
@@ -70,7 +70,7 @@ def build_backbone(
     *,
     output_stride: int = 16,
     pretrained: bool = False,
-    weights_path: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     norm: str = "batch",
 ) -> Backbone:
     """Build an encoder by name.
@@ -79,20 +79,19 @@ def build_backbone(
         name: "tiny", "mobilenet_v2", "resnet50" or "resnet101".
         output_stride: 8 or 16, stride of the last stage.
         pretrained: start from ImageNet weights: from the torch hub cache, or downloaded to it.
-        weights_path: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
+        weights: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
         norm: "batch", "sync" or "group", see `normalisation`. Pretrained scales and shifts serve all, pretrained statistics not "group".
 
     Raises:
         InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
     """
-    if name not in _BUILDERS:
-        raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(_BUILDERS)}, or smp/<architecture>/<encoder>")
+    choose("backbone", name, _BUILDERS, other="smp/<architecture>/<encoder>")
     if output_stride not in (8, 16):
         raise InputError(f"output stride {output_stride} is not supported; choose 8 or 16")
 
     def initialise(network: nn.Module) -> None:
-        if pretrained or weights_path is not None:
-            _load_weights(network, name, Path(weights_path) if weights_path is not None else _imagenet_weights(name))
+        if pretrained or weights is not None:
+            _load_weights(network, name, Path(weights) if weights is not None else _imagenet_weights(name))
 
     return _BUILDERS[name](output_stride, normalisation(norm), initialise)
 
@@ -103,9 +102,7 @@ def normalisation(name: str) -> Norm:
     "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes; "group" is GroupNorm with 16
     channels a group (ESSNet, Table 5), or the next larger group that divides the channels where 16 does not.
     """
-    if name not in _NORMS:
-        raise InputError(f"unknown norm {name!r}; choose one of {', '.join(_NORMS)}")
-    return _NORMS[name]
+    return _NORMS[choose("norm", name, _NORMS)]
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -199,7 +196,7 @@ _BUILDERS: dict[str, Callable[[int, Norm, Initialise], Backbone]] = {
 
 # version 1: the weights that were there when the paper was written
 _IMAGENET_WEIGHTS = {
-    name: WeightsFile(f"the ImageNet weights of {name}", f"https://download.pytorch.org/models/{file}", "--model.weights_path FILE")
+    name: WeightsFile(f"the ImageNet weights of {name}", f"https://download.pytorch.org/models/{file}", "--model.weights FILE")
     for name, file in (
         ("mobilenet_v2", "mobilenet_v2-b0353104.pth"),
         ("resnet50", "resnet50-0676ba61.pth"),
@@ -210,7 +207,9 @@ _IMAGENET_WEIGHTS = {
 
 def _imagenet_weights(name: str) -> Path:
     if name not in _IMAGENET_WEIGHTS:
-        raise InputError(f"there are no ImageNet weights for the backbone {name!r}; set pretrained to false, or weights_path to a file")
+        raise InputError(
+            f"there are no ImageNet weights for the backbone {name!r}; set model.pretrained to false, or model.weights to a file"
+        )
     return _IMAGENET_WEIGHTS[name].find()
 
 

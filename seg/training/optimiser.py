@@ -66,9 +66,9 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: i
         num_steps: length of the whole training, > 0.
 
     Returns:
-        the rates set, as {"lr/<group>": rate}.
+        the rates set, as {"learning_rate/<group>": rate}.
     """
     remaining = 1 - step / num_steps
     for group in optimizer.param_groups:
         group["lr"] = max(group["initial_lr"] * remaining ** group["power"], LEARNING_RATE_FLOOR)
-    return {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
+    return {f"learning_rate/{group['name']}": group["lr"] for group in optimizer.param_groups}

@@ -22,7 +22,7 @@ from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.text_file import is_number, read_named_numbers
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
@@ -67,13 +67,13 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
     if rows and rows[0][0] not in spec.class_names and not any(map(is_number, rows[0][1:])):
         del rows[0]  # column titles
     ids = {name: index for index, name in enumerate(spec.class_names)}
+    # nan marks the classes that no line has named yet
     weights = np.full(spec.num_classes, np.nan)
     for row in rows:
         name, value = row[0], _weight(row)
         if value is None:
             raise InputError(f"{path}: line {','.join(row)!r} is not a class name and a weight of 0 or more")
-        if name not in ids:
-            raise InputError(f"{path}: {name!r} is no class of {spec.name}; its names are those of its class list")
+        choose(f"class of {spec.name}", name, ids, where=str(path))
         if not math.isnan(weights[ids[name]]):
             raise InputError(f"{path}: {name!r} has two weights; give one")
         weights[ids[name]] = value
@@ -102,6 +102,7 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
     """
     valid = label_map.flatten() != IGNORE_INDEX
     count = math.ceil(fraction * int(valid.sum()))
+    # ignored pixels come last, and so stay ignored
     order = losses.flatten().masked_fill(~valid, -torch.inf).argsort(descending=True, stable=True)
     kept = label_map.flatten().clone()
     kept[order[count:]] = IGNORE_INDEX
@@ -145,6 +146,7 @@ def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
         with full_precision_matmul(pixels.device.type):
             if config.distance == "plain":
                 return torch.cdist(pixels, classes).mul_(-config.scale)
+            # 2x·μ − |μ|² = |x|² − |x − μ|², and |x|² is the same for all classes
             return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(config.temperature)
 
     return logits

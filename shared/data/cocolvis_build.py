@@ -61,12 +61,13 @@ def build_coco_lvis(
     """
     if as_published and stuff != "json":
         raise InputError("--as-published needs --stuff json: the errors of the published generator depend on the number of annotations")
-    drawing_library()
+    drawing_library()  # asked before files are read for minutes
     left_out = LeftOut(skip_bad)
     images = {split: read_lvis(lvis / f"lvis_v1_{split}.json", left_out) for split in ("train", "val")}
     if as_published:
         images["train"] = [image for image in images["train"] if image.number != DROPPED_AS_PUBLISHED]
     source = StuffMaps(coco / "stuffthingmaps") if stuff == "maps" else StuffAnnotations(coco / "annotations", left_out)
+    # both splits before anything is written
     source.require([*images["train"], *images["val"]])
     stuff_of = source.read if isinstance(source, StuffAnnotations) else lambda image: source
     tasks = {split: [Task(image, stuff_of(image)) for image in its_images] for split, its_images in images.items()}
@@ -77,6 +78,7 @@ def build_coco_lvis(
         samples = parallel_map(_build, builder, tasks[split], num_workers=num_workers, title=f"COCO+LVIS {split}", unit="image")
         found[split] = ClassStatistics.collect(COCO_LVIS, split, samples)
         found[split].save(output / f"statistics_{split}.safetensors")
+        # last of a split: CocoLvis takes the list for the sign that its files are all there
         write_text(output / f"{split}.txt", "".join(f"{image.name}\n" for image in its_images))
     write_text(output / "report.md", report(found, stuff, as_published, left_out.messages))
     return Built(found, left_out.messages)
@@ -159,6 +161,7 @@ def _finished(path: Path, image: LvisImage) -> np.ndarray | None:
         labels = read_numbers(path)
     except InputError:
         return None
+    # 8 bits are of another program: these have 16 even where the values are small
     whole = labels.dtype != np.uint8 and labels.shape == (image.height, image.width) and labels.max() <= COCO_LVIS.num_classes
     return labels if whole else None
 

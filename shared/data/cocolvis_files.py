@@ -108,6 +108,7 @@ def _image(entry: Any, what: str) -> LvisImage:
             raise InputError(f"{what} has {name} {_shown(entry[name])}; a whole number was expected")
     if entry["height"] * entry["width"] > MAX_PIXELS:
         raise InputError(f"{what} has {entry['height']}x{entry['width']} pixels; at most {MAX_PIXELS} were expected")
+    # not by split: most of LVIS's val images are from COCO's train2017
     folder = next((folder for folder in FOLDERS if f"/{folder}/" in str(entry["coco_url"])), None)
     if folder is None:
         raise InputError(f"{what} has coco_url {_shown(entry['coco_url'])}; one with /{'/ or /'.join(FOLDERS)}/ in it was expected")

@@ -18,6 +18,7 @@ from shared.data.pictures import (
     TURN_WORDS,
     Orientation,
     StoredImage,
+    read_header,
     read_numbers,
     read_stored_image,
 )
@@ -184,6 +185,18 @@ class PairDataset(SegmentationDataset):
 
     def sample_name(self, index: int) -> str:
         return self.pairs[index].name
+
+    def check(self, index: int) -> torch.Tensor:
+        """The label map (H, W) of a sample whose image is opened only, unless its EXIF data turn it.
+
+        Raises:
+            InputError: as reading it does, as far as this tells.
+        """
+        pair, label_map = self.pairs[index], self.read_labels(index)
+        header = read_header(pair.image)
+        if header.orientation != 1 or header.size != tuple(label_map.shape):
+            self[index]  # says what is wrong, if that is wrong
+        return label_map
 
     def inspect(self, index: int) -> Findings:
         """What is wrong with each file of a sample, where reading the sample ends at the first, and what a viewer would turn."""

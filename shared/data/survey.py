@@ -4,19 +4,15 @@ A mistake that no single file shows: masks drawn in black and white whose white 
 never occurs.
 """
 
-import time
 from dataclasses import dataclass
 
 from shared.data.folder import FolderDataset
 from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset
 from shared.data.spec import SegmentationDataset
-from shared.data.statistics import ClassStatistics, SampleCounts, count_classes
-from shared.distributed import is_first
+from shared.data.statistics import ClassStatistics
 from shared.errors import InputError
 
-MOST_SAMPLES, SECONDS = 100, 4.0
-"""Label maps of a split that are read before a training, and the time after which no further one is."""
 MOST_IGNORED = 0.5
 """Share of ignored pixels from which on it is said."""
 SOME_IGNORED, MANY_ABSENT = 0.05, 0.25
@@ -50,43 +46,6 @@ class Survey:
     def absent(self) -> list[str]:
         """Classes that do not occur."""
         return [name for name, pixels in zip(self.statistics.class_names, self.statistics.pixels) if pixels == 0]
-
-
-def look_over(*datasets: SegmentationDataset) -> None:
-    """Print a line for each split whose ignored pixels look like a mistake; of several processes the first one does.
-
-    Raises:
-        InputError: nothing is labelled in a split, or one of the label files that were read is wrong.
-    """
-    for dataset in datasets:
-        if (line := require_labelled(dataset)) and is_first():
-            print(f"warning: {line}", flush=True)
-
-
-def require_labelled(dataset: SegmentationDataset) -> str:
-    """Look at a sample of a split; gives the line of its `complaint`.
-
-    Raises:
-        InputError: see `look_over`.
-    """
-    return complaint(take_sample(dataset), dataset) if isinstance(dataset, PairDataset) else ""
-
-
-def take_sample(dataset: PairDataset) -> Survey:
-    """Count label maps that lie evenly in a split, as many as a few seconds allow, and further ones until one is labelled."""
-    began, found, labelled = time.monotonic(), list[SampleCounts](), False
-    for place, index in enumerate(_evenly(len(dataset))):
-        if labelled and place and (place >= MOST_SAMPLES or time.monotonic() - began > SECONDS):
-            break
-        found.append(count_classes(dataset.sample_name(index), dataset.read_labels(index).numpy()))
-        labelled = labelled or len(found[-1].class_ids) > 0
-    return Survey(ClassStatistics.collect(dataset.spec, dataset.split, found), len(dataset))
-
-
-def _evenly(count: int) -> list[int]:
-    """All indices, in an order whose every beginning lies evenly: one with digits reversed."""
-    digits = max(count - 1, 1).bit_length()
-    return [index for place in range(2**digits) if (index := int(f"{place:0{digits}b}"[::-1], 2)) < count]
 
 
 def complaint(survey: Survey, dataset: SegmentationDataset) -> str:

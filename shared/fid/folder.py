@@ -1,8 +1,7 @@
 """Folders of images, and the statistics of a stream of images."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from shared.data.picture_files import picture_files
 from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from shared.data.workers import in_threads
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
 from shared.fid.frechet import FeatureStatistics
@@ -27,7 +27,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; a folder of images or an .npz statistics file was expected")
+        raise InputError(f"{folder} is no folder; a folder of images or an .npz file of feature statistics was expected")
     images = sorted(picture_files(folder, IMAGE_SUFFIXES))
     if not images:
         found = Counter(path.suffix or "no ending" for path in folder.rglob("*") if path.is_file())
@@ -42,18 +42,7 @@ def read_ahead(files: Sequence[Path], ahead: int, *, max_pixels: int = MAX_PIXEL
     Raises:
         InputError: an unreadable file, by name.
     """
-    read = partial(read_image, max_pixels=max_pixels)
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[torch.Tensor]] = deque()
-        try:
-            for file in files:
-                waiting.append(pool.submit(read, file))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_threads(partial(read_image, max_pixels=max_pixels), files, threads=READERS, ahead=ahead)
 
 
 def image_statistics(

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
+"""The two sides of a comparison: folders of images or files of feature statistics, and how programs are told to compare them."""
 
 import hashlib
 import logging
@@ -11,14 +11,12 @@ from shared.data.pictures import MAX_PIXELS
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.comparison import Comparison
-from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, FeaturesConfig
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
 from shared.files.atomic import sha256
 from shared.files.json_file import write_json
-from shared.files.weights import WeightsUnavailable
 from shared.run.directory import RUNS
-from shared.run.training import choose_device
 
 Side = list[Path] | FeatureStatistics
 """One of the two sets: its image files, or its statistics."""
@@ -30,20 +28,15 @@ FORMAT = "2"
 
 
 @dataclass
-class DistanceConfig:
+class DistanceConfig(FeaturesConfig):
     """How the distance between two sets of images is taken."""
 
-    features: str = "inception"
-    """Network of the features: inception gives FID and KID; torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME."""
-    weights: Path | None = None
-    """Weights file of that network. Null: torch's cache, or, for inception, a download into it."""
-    encoder: Path | None = None
-    """Encoder file; gives FD-seg and KD-seg in its features, in place of the network above."""
     cache: Path | None = RUNS / "statistics"
     """Folder for the statistics of real images, by content: they are not computed twice. Null: none. A file has 34 MB with
     Inception's features."""
-    statistics_only: bool = False
-    """Keep no features, so that memory does not grow with the number of images: gives the Fréchet distance alone."""
+    moments_only: bool = False
+    """Keep means and covariances and no features, so that memory does not grow with the number of images: gives the Fréchet distance
+    alone."""
     json: Path | None = None
     """Also write the results to this JSON file."""
     batch_size: int = 32
@@ -57,15 +50,10 @@ class DistanceConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
-    """Check the images, the statistics files and the network, say what would be compared, and stop."""
+    """Check the images, the feature statistics and the network, say what would be compared, and stop."""
 
     def __post_init__(self) -> None:
-        if self.weights and self.encoder:
-            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
-        if self.features != "inception" and not self.features.startswith(TORCHVISION):
-            raise InputError(f"features is {self.features}; give inception or torchvision/NAME, or an encoder file with --encoder")
-        if self.features != "inception" and self.encoder:
-            raise InputError(f"features {self.features} and encoder are both given; give one of them")
+        FeaturesConfig.__post_init__(self)
         for name in ("batch_size", "subsets", "max_pixels"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -89,19 +77,6 @@ def open_side(path: Path) -> Side:
             raise InputError(f"{path} does not tell its network and has {statistics.dim} features; {expected}")
         statistics.extractor = Extractor(INCEPTION_LABEL)  # pytorch-fid writes no name, and with 2048 features it has this network
     return statistics
-
-
-def network_of(config: DistanceConfig) -> FeatureNetwork:
-    """The network that the settings name.
-
-    Raises:
-        InputError: its weights are not to be had.
-    """
-    name = str(config.encoder) if config.encoder else config.features
-    try:
-        return build_feature_network(name, weights_path=config.weights, device=choose_device(config.device))
-    except WeightsUnavailable as error:
-        raise WeightsUnavailable(f"{error} with --weights, or give an encoder with --encoder to get FD-seg instead") from error
 
 
 def require_network(side: Side, network: FeatureNetwork, path: Path) -> None:
@@ -128,7 +103,7 @@ def statistics_of(
     if isinstance(side, FeatureStatistics):
         return side
     assert network is not None, "a folder needs a network"
-    keep = not config.statistics_only
+    keep = not config.moments_only
 
     def compute() -> FeatureStatistics:
         files = [side[index] for index in my_share(len(side))]

@@ -27,13 +27,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    # the number tells `leftovers` whether the writer still runs
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        # what the user's umask gives a new file
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some writers make files that only their owner can read
+        # content, name, folder, in this order: after a power cut the name stands for the old file or the whole new one
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

@@ -48,6 +48,7 @@ def to_html(report: ComparisonReport) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "page")
+    # a misspelt name in the page is an error, not an empty place
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     maps = class_maps(report.embedding_map) if report.embedding_map else []
     environment.filters.update(data_uri=data_uri, arm_colour=figures.arm_colour, column_position=partial(figures.column_position, report))
@@ -110,7 +111,7 @@ def effort(report: ComparisonReport) -> list[tuple[str, list[tuple[str, int, flo
     for title, unit, taken in (("Training time per step", "ms", step_time), ("Peak memory", "MiB", memory)):
         means = {arm: float(np.mean(values)) for arm, values in taken.items() if values}
         if means:
-            largest = max(*means.values(), 1e-9)
+            largest = max(*means.values(), 1e-9)  # never 0, which the shares divide by
             found.append((title, [(arm, report.arms.index(arm), mean / largest, f"{mean:.0f} {unit}") for arm, mean in means.items()]))
     return found
 
@@ -162,6 +163,7 @@ def plain(value: Any) -> Any:
             return {"class_names": list(value.class_names), "nearest": plain(ids), "distances": plain(distances)}
         case datetime():
             return value.isoformat()
+        # before the numbers: a bool is an int too
         case str() | bool() | None:
             return value
         case np.ndarray():

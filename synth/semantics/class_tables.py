@@ -111,6 +111,7 @@ def _read_npy(path: Path) -> Contents:
 
 def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
+        # a pickle could run code
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # a damaged archive fails in any way
@@ -121,6 +122,7 @@ def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 
 def _read_csv(path: Path) -> Contents:
     lines = read_named_numbers(path, "class table", "give a line per class: its name, then numbers")
+    # the first cell tells nothing: a class may be called anything, also "name" or "7"
     if lines and not any(map(is_number, lines[0][1:])):
         del lines[0]  # column titles
     width = len(lines[0]) if lines else 0

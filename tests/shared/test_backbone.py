@@ -48,8 +48,8 @@ def test_dilation_samples_the_undilated_features_more_densely(name: str, network
     """Every second position of the first dilated convolution's stage input is what torchvision's strided network computes there."""
     original = network()
     torch.save(original.state_dict(), tmp_path / "weights.pth")
-    dense = build_backbone(name, output_stride=8, weights_path=tmp_path / "weights.pth").eval()
-    coarse = build_backbone(name, output_stride=16, weights_path=tmp_path / "weights.pth").eval()
+    dense = build_backbone(name, output_stride=8, weights=tmp_path / "weights.pth").eval()
+    coarse = build_backbone(name, output_stride=16, weights=tmp_path / "weights.pth").eval()
     with torch.no_grad():
         images = torch.randn(1, 3, 64, 64)
         torch.testing.assert_close(dense(images)[3][:, :, ::2, ::2], coarse(images)[3], rtol=1e-4, atol=1e-4)
@@ -70,11 +70,11 @@ def test_weights_from_a_file_without_classifier(tmp_path: Path) -> None:
     state = {key: value for key, value in models.mobilenet_v2().state_dict().items() if not key.startswith("classifier")}
     torch.save(state, tmp_path / "weights.pth")
     for norm in ("batch", "group"):
-        backbone = build_backbone("mobilenet_v2", weights_path=tmp_path / "weights.pth", norm=norm)
+        backbone = build_backbone("mobilenet_v2", weights=tmp_path / "weights.pth", norm=norm)
         torch.testing.assert_close(backbone.stages[0][0][0].weight, state["features.0.0.weight"])
     momenta = {
         module.momentum
-        for module in build_backbone("mobilenet_v2", weights_path=tmp_path / "weights.pth").modules()
+        for module in build_backbone("mobilenet_v2", weights=tmp_path / "weights.pth").modules()
         if isinstance(module, nn.BatchNorm2d)
     }
     assert momenta == {PRETRAINED_BATCH_NORM_MOMENTUM}
@@ -83,7 +83,7 @@ def test_weights_from_a_file_without_classifier(tmp_path: Path) -> None:
 def test_tiny_weights_from_its_own_state(tmp_path: Path) -> None:
     trained = build_backbone("tiny")
     torch.save(trained.state_dict(), tmp_path / "tiny.pth")
-    loaded = build_backbone("tiny", weights_path=tmp_path / "tiny.pth")
+    loaded = build_backbone("tiny", weights=tmp_path / "tiny.pth")
     for key, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, trained.state_dict()[key])
 
@@ -103,7 +103,7 @@ def test_missing_weights_say_what_to_put_where(offline_hub: Path) -> None:
         build_backbone("resnet50", pretrained=True)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("https://download.pytorch.org/models/resnet50-0676ba61.pth", str(offline_hub / "resnet50-0676ba61.pth"), "weights_path"):
+    for part in ("https://download.pytorch.org/models/resnet50-0676ba61.pth", str(offline_hub / "resnet50-0676ba61.pth"), "weights"):
         assert part in message
 
 
@@ -117,10 +117,10 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no ImageNet weights for the backbone 'tiny'"):
         build_backbone("tiny", pretrained=True)
     with pytest.raises(InputError, match=r"no file .*absent\.pth"):
-        build_backbone("tiny", weights_path=tmp_path / "absent.pth")
+        build_backbone("tiny", weights=tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(InputError, match=r"cannot read .*text\.pth: it is damaged or no"):
-        build_backbone("tiny", weights_path=tmp_path / "text.pth")
+        build_backbone("tiny", weights=tmp_path / "text.pth")
     torch.save(build_backbone("tiny").state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(InputError, match=r"tiny\.pth does not fit the backbone 'mobilenet_v2': .* tensors are missing"):
-        build_backbone("mobilenet_v2", weights_path=tmp_path / "tiny.pth")
+        build_backbone("mobilenet_v2", weights=tmp_path / "tiny.pth")
