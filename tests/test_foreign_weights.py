@@ -24,12 +24,12 @@ State = dict[str, Tensor]
 
 
 def backbone() -> tuple[State, Callable[[Path], nn.Module]]:
-    return models.mobilenet_v2().state_dict(), lambda path: build_backbone("mobilenet_v2", weights_path=path)
+    return models.mobilenet_v2().state_dict(), lambda path: build_backbone("mobilenet_v2", weights=path)
 
 
 def smp_encoder() -> tuple[State, Callable[[Path], nn.Module]]:
     state = SmpNetwork("smp/unet/resnet18", 5).backbone.state_dict()
-    return state, lambda path: SmpNetwork("smp/fpn/resnet18", 3, weights_path=path).backbone
+    return state, lambda path: SmpNetwork("smp/fpn/resnet18", 3, weights=path).backbone
 
 
 def vgg() -> tuple[State, Callable[[Path], nn.Module]]:

@@ -109,7 +109,7 @@ def test_figures_as_json(root, command):
     data = ("--data.name", "folder", "--data.root", root)
     assert command("check", *data, "--json", root / "check.json")[0] == 1
     found = json.loads((root / "check.json").read_text())
-    assert (found["train"]["samples"], len(found["train"]["problems"]), found["val"]) == (4, 3, {"samples": 1, "problems": []})
+    assert (found["train"]["samples"], len(found["train"]["problems"]), found["val"]) == (4, 3, {"samples": 1, "problems": [], "notes": []})
     assert command("stats", *data, "--split", "val", "--json", root / "stats.json")[0] == 0
     assert json.loads((root / "stats.json").read_text())["val"] == {
         "dataset": "folder",
