@@ -27,7 +27,7 @@ from seg.losses.objective import LossAndGradients, one_pass_loss
 from seg.model import Segmenter
 from seg.networks.upsampling import bands
 from seg.trained import segmenter_from
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 
 Loss = Callable[..., torch.Tensor]
 PARTS = WEIGHTS, NETWORK, OUTPUT, DATA = "weights, gradients, momentum", "network", "output and loss", "data"
@@ -82,14 +82,15 @@ def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int],
         model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights_path=None))
     with FakeTensorMode(), LiveBytes() as live:
         _take_data_away(model)
-        optimizer = build_optimiser(model, lr=1.0)
-        for group in optimizer.param_groups:
+        optimizers = build_optimisers(model, config.train).values()
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["foreach"] = device_type == "cuda"  # as torch chooses
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # makes the momentum
+        for optimizer in optimizers:
+            optimizer.step()  # makes the momentum
         if config.train.accumulation == 1:
-            optimizer.zero_grad()
+            model.zero_grad()
         _mark_parts(model, live)
         live.history.clear()
 
@@ -98,7 +99,8 @@ def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int],
         live.part = OUTPUT
         _loss(model, _forward(model, images, config, device_type), labels, config.loss, device_type).backward()
         live.part = WEIGHTS
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
     return np.array(live.history, dtype=np.int64)
 
 
