@@ -23,9 +23,11 @@ class ModelConfig:
     and norm. auto: tiny for the data scenes, efficientnet_lite0 for others."""
     pretrained: bool | None = None
     """Start the encoder from ImageNet weights: of the installed package (efficientnet_lite0), from the cache of torch or of Hugging
-    Face, or by download. Null: true for efficientnet_lite0 without a weights_path."""
-    weights_path: str | None = None
-    """File with the encoder's weights (.pth in the layout of torchvision for its three, of timm for others)."""
+    Face, or by download. Null: true for efficientnet_lite0 without model.weights."""
+    weights: str | None = None
+    """File with the encoder's weights (.pth in the layout of torchvision for its three, of timm for others). The file of a network that
+    was trained elsewhere is always given as weights: in the section of the network (model.weights), behind its name (loss.vgg_weights),
+    beside --features (--weights)."""
     output_stride: Literal[8, 16, 32] = 16
     """Input size over the size of the encoder's last features; 32 for encoders of timm that cannot dilate."""
     width: int | None = None
@@ -183,7 +185,7 @@ class SegConfig:
         backbone = model.backbone
         if backbone == "auto":
             backbone = "tiny" if self.data.name == "scenes" else LITE0
-        pretrained = backbone == LITE0 and model.weights_path is None if model.pretrained is None else model.pretrained
+        pretrained = backbone == LITE0 and model.weights is None if model.pretrained is None else model.pretrained
         self.model = replace(model, backbone=backbone, pretrained=pretrained)
 
     @property

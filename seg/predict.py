@@ -1,6 +1,7 @@
 """Label images with a trained network: `python -m seg.predict RUN IMAGES… -o DIR`."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +12,16 @@ from seg.inference import ViewConfig, predict_views
 from seg.trained import TrainedSegmenter, load_segmenter
 from shared.data.pairs import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, read_image
-from shared.data.spec import Sample
+from shared.data.spec import DatasetSpec, Sample
 from shared.data.transforms import EvalResize
+from shared.data.workers import in_threads
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 from shared.run.training import choose_device, progress
 from shared.visualise import colour_label_map, overlay, save_label_png, save_png
+
+THREADS, AHEAD = 4, 8
+"""That read and write pictures beside the network, and pictures that wait on either side of it."""
 
 
 @dataclass
@@ -49,6 +54,14 @@ def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device
     return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
 
 
+def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, torch.Tensor]) -> None:
+    """Write the three pictures of a (name, image (3, H, W) uint8, class ids (H, W))."""
+    name, image, ids = prediction
+    save_label_png(ids, output / "labels" / f"{name}.png", num_classes=spec.num_classes)
+    save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{name}.png")
+    save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{name}.png")
+
+
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
@@ -57,12 +70,13 @@ def main(config: PredictConfig) -> None:
     if config.dry_run:
         print(f"would label {len(files)} images with {spec.num_classes} classes of {spec.name} and write to {output}")
         return
-    for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
-        image = read_image(file)
-        ids = predict(trained, image, device, config.views)
-        save_label_png(ids, output / "labels" / f"{name}.png", num_classes=spec.num_classes)
-        save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{name}.png")
-        save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{name}.png")
+    images = in_threads(read_image, files.values(), threads=THREADS, ahead=AHEAD)
+    with_ids = (
+        (name, image, predict(trained, image, device, config.views))
+        for name, image in progress(zip(files, images), "predict", total=len(files), unit="image")
+    )
+    for _ in in_threads(partial(write, output, spec), with_ids, threads=THREADS, ahead=AHEAD):
+        pass  # pictures are encoded while the network goes on: that takes longer than a GPU needs for an image
     print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
 
 

@@ -19,21 +19,24 @@ from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
 from seg.model import Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
-from seg.training.memory import memory_advice, memory_plan
+from seg.training.memory import memory_advice
 from seg.training.monitoring import log_class_embeddings, log_predictions
 from seg.training.optimiser import build_optimisers, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
+from seg.training.plan import print_plan, require_possible
 from seg.training.sphere import degrees_between
 from seg.training.temperature import LearnedTemperature
-from shared.config import to_dict, to_yaml
+from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
-from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
+from shared.data.batch import Batch
+from shared.data.early_check import check_early
+from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
 from shared.run.checkpoint import TrainingState
-from shared.run.directory import RunDirectory
+from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
 from shared.run.monitor import Monitor
 from shared.run.program import run_program
@@ -119,17 +122,24 @@ def train(config: SegConfig) -> None:
     rule = config.loss.class_weights
     class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
     val_loader = build_eval_loader(
-        val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0, samples=my_share(len(val_set))
+        val_set,
+        eval_transform(config.input),
+        batch_size=settings.batch_size,
+        num_workers=config.data.num_workers,
+        samples=my_share(len(val_set)),
     )
+
+    early = check_early(val_set)
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
+    require_possible(config, model, training_size(config.input, train_set), early)
     temperature = LearnedTemperature().to(device) if config.head == "embedding" and config.loss.temperature == "learned" else None
     optimizers = build_optimisers(model, settings, temperature)
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:
-        _print_plan(config, run, model, train_set, val_set, device)
+        print_plan(config, run, model, train_set, val_set, early, device)
         return
     updater = Updater(list(optimizers.values()), device, settings.precision, settings.clip_norm)
     modules: dict[str, nn.Module] = {"model": model} | ({} if temperature is None else {"temperature": temperature})
@@ -139,6 +149,8 @@ def train(config: SegConfig) -> None:
     monitor = state.small["monitor"] = Monitor({"model": updater}, images, device)
     state.small["scaler"] = updater.scaler
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    if early is not None:
+        run.log(early.line(val_set.split))
     network = in_precision(model, device, settings.precision)
     if statistics is None and config.needs_statistics:
         with first_one_first():
@@ -165,6 +177,12 @@ def train(config: SegConfig) -> None:
     advice = partial(memory_advice, config, spec.num_classes, training_size(config.input, train_set), device)
     guard = UpdateGuard(settings.not_finite, [model], run, advice)
     stop = StopRequest()
+
+    def evaluation_is_due() -> bool:
+        return state.evaluated < state.step and (state.step % settings.eval_every == 0 or state.step == settings.steps)
+
+    if evaluation_is_due():
+        validate(run, state, model, val_loader, val_set, config, device)  # the run was saved before it and went no further
     for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
         rates = set_learning_rates(optimizers.values(), step, settings.steps, settings.warmup)
         seed_step(settings.seed, step, rank())
@@ -192,22 +210,38 @@ def train(config: SegConfig) -> None:
             learned = {} if temperature is None else {"temperature": temperature().item()}
             run.log_metrics(state.step, means.take() | rates | learned | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
-        if state.step % settings.eval_every == 0 or state.step == settings.steps:
-            scores = summary(evaluate(model, val_loader, spec.num_classes, device))
-            run.log_metrics(state.step, {f"val/{key}": value for key, value in scores.items()})
-            if is_first():
-                log_predictions(run, model, val_loader, spec, state.step, device)
-            if state.best is None or scores["miou"] > state.best:
-                state.best = scores["miou"]
-                state.save(run.checkpoint("best"))
-        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
+        if stop.due() or evaluation_is_due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"), run.checkpoint("previous"))
+        if evaluation_is_due() and not stop.accepted:
+            validate(run, state, model, val_loader, val_set, config, device)
+            stop.due()
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
     leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         finish(run, config, val_loader, len(val_set), device)
     run.close()
+
+
+def validate(
+    run: RunDirectory,
+    state: TrainingState,
+    model: Segmenter,
+    val_loader: BatchLoader,
+    val_set: SegmentationDataset,
+    config: SegConfig,
+    device: torch.device,
+) -> None:
+    """Score the network as it is, log that, keep it where it is the best so far, and save that this step is evaluated."""
+    scores = summary(evaluate(model, val_loader, val_set.spec.num_classes, device))
+    run.log_metrics(state.step, {f"{EVALUATION}{key}": value for key, value in scores.items()})
+    if is_first():
+        log_predictions(run, model, val_set, eval_transform(config.input), state.step, device)
+    state.evaluated = state.step
+    if state.best is None or scores["miou"] > state.best:
+        state.best = scores["miou"]
+        state.save(run.checkpoint("best"))
+    state.save(run.checkpoint("last"))
 
 
 def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_images: int, device: torch.device) -> None:
@@ -231,22 +265,6 @@ def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_im
     log_class_embeddings(run, trained)
     for path in export(trained, run.path, about):
         run.log(f"wrote {path}")
-
-
-def _print_plan(
-    config: SegConfig,
-    run: RunDirectory,
-    model: Segmenter,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    device: torch.device,
-) -> None:
-    if not is_first():
-        return
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(to_yaml(to_dict(config)))
-    print(f"{len(train_set)} training and {len(val_set)} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
-    print(memory_plan(config, train_set.spec.num_classes, training_size(config.input, train_set), device))
 
 
 if __name__ == "__main__":

@@ -96,12 +96,12 @@ def _created(name: str, pretrained: bool, dilated: dict[str, Any]) -> nn.Module:
     except OSError as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
-            f"cannot fetch the weights of timm's {name} ({reason}); set model.weights_path to a file in timm's layout, or model.pretrained "
+            f"cannot fetch the weights of timm's {name} ({reason}); set model.weights to a file in timm's layout, or model.pretrained "
             "to false"
         ) from error
     except RuntimeError as error:
         if "No pretrained weights" in str(error):
-            raise InputError(f"timm has no weights of {name}; set model.pretrained to false, or model.weights_path to a file") from error
+            raise InputError(f"timm has no weights of {name}; set model.pretrained to false, or model.weights to a file") from error
         raise
 
 

@@ -98,7 +98,7 @@ class LossConfig:
     label_mix_weight: float = 10.0
     """Weight of LabelMix: mixtures of real and made images must be judged as mixtures (oasis, oasis_embedding); 5 or 10 as published."""
     vgg_weight: float = 10.0
-    """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not to be had."""
+    """Weight of the VGG-19 perceptual loss; left out, with a sentence, when its weights are not available."""
     vgg_weights: str | None = None
     """File with torchvision's VGG-19 weights. Null: the torch cache, or download."""
     kl_weight: float = 0.05

@@ -49,7 +49,7 @@ class ConvertConfig:
     """Value of ignored pixels in the label files. Null: 255."""
     class_names: str | None = None
     """Text file with a class name per line. Null: the classes are numbered."""
-    encoder: str | None = None
+    style_encoder: str | None = None
     """latest_net_E.pth, for generators with style."""
     rank: int | None = None
     """Convert to class embeddings of this length. Null: the generator stays as it is."""
@@ -130,17 +130,17 @@ def _require_classes(generator: SpadeGenerator, model: str) -> None:
 
 def _read_encoder(config: ConvertConfig, generator: SpadeGenerator) -> StyleEncoder | None:
     if generator.z_dim is None:
-        if config.encoder is not None:
-            raise InputError(f"encoder {config.encoder} was given, but the generator has no style; leave it out")
+        if config.style_encoder is not None:
+            raise InputError(f"style_encoder {config.style_encoder} was given, but the generator has no style; leave it out")
         return None
-    if config.encoder is None:
-        raise InputError(f"{config.source} is a generator with style; give its latest_net_E.pth with --encoder")
-    encoder, fitting = load_official_encoder(config.encoder), style_encoder_from(_settings(generator), generator.image_size)
+    if config.style_encoder is None:
+        raise InputError(f"{config.source} is a generator with style; give its latest_net_E.pth with --style_encoder")
+    encoder, fitting = load_official_encoder(config.style_encoder), style_encoder_from(_settings(generator), generator.image_size)
     assert fitting is not None
     of_file, wanted = ([value.shape for value in network.state_dict().values()] for network in (encoder, fitting))
     if of_file != wanted:
         sizes = f"{generator.z_dim} style values and {in_pixels(generator.image_size)} pixels"
-        raise InputError(f"{config.encoder} is not the encoder of this generator of {sizes}; give the two files of one training")
+        raise InputError(f"{config.style_encoder} is not the encoder of this generator of {sizes}; give the two files of one training")
     return encoder
 
 

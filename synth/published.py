@@ -60,6 +60,7 @@ class LabelConvention:
             ignored, classes, rest = kernel.split([1, num_classes, kernel.shape[1] - num_classes - 1], 1)
         else:
             classes, rest = kernel.split([num_classes, kernel.shape[1] - num_classes], 1)
+            # zeros: such a pixel showed nothing there, and shows nothing here
             ignored = torch.zeros_like(kernel[:, :1])
         return torch.cat([classes, ignored, rest], 1)
 
@@ -148,6 +149,7 @@ def read_state(source: Source, sign: str) -> tuple[dict[str, Tensor], str]:
         InputError: no such file, unreadable, no state dict, or one of another network. Code in a file is never run.
     """
     state, where = (dict(source), "the state dict") if isinstance(source, Mapping) else (read_state_dict(source), str(source))
+    # told by names of tensors: the names of files are anybody's
     found = next((what for start, what in SIGNS.items() if any(key.startswith(start) for key in state)), None)
     if found != SIGNS[sign]:
         found = found or f"{len(state)} tensors such as {next(iter(state))}"
@@ -168,7 +170,7 @@ def require_tensor(state: dict[str, Tensor], key: str, where: str, *dimensions: 
 
 
 def count_numbers(state: dict[str, Tensor], pattern: str) -> int:
-    """How many different numbers the keys have in the place of the pattern's group."""
+    """How many different numbers the keys have where the pattern has its group."""
     return len({match[1] for key in state if (match := re.fullmatch(pattern, key))})
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from seg.benchmark.cases import PAPER_SETTINGS, TEMPERATURE, Case, label_map
-from seg.benchmark.config import GIB, BenchmarkConfig
+from seg.benchmark.config import BenchmarkConfig
 from seg.benchmark.heads import BAND_ROWS
 from seg.config import LossConfig, ModelConfig, SegConfig, SegTrainConfig
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy
@@ -20,7 +20,8 @@ from seg.trained import segmenter_from
 from seg.training.memory import predict_peak
 from seg.training.optimiser import build_optimisers
 from shared.benchmark.contest import Contestant
-from shared.benchmark.report import Table, number
+from shared.benchmark.isolation import GIB
+from shared.benchmark.report import Grid, three_digits
 
 VARIANTS: dict[str, tuple[Literal["softmax", "embedding"], int | None]] = {
     "softmax": ("softmax", None),
@@ -157,13 +158,13 @@ def largest_batches(setting: BatchSetting, card: float, backbone: Network = BACK
         yield LargestBatch(setting, name, prediction.largest_batch(int(card * GIB)), peak)
 
 
-def batch_table(found: list[LargestBatch]) -> Table:
+def batch_table(found: list[LargestBatch]) -> Grid:
     """A row per setting: for every variant the largest batch and, in brackets, GiB with the paper's batch."""
     columns = ["", "C", "image", "paper's batches", *VARIANTS, "note"]
     rows = []
     for setting in dict.fromkeys(line.setting for line in found):
         lines = {line.variant: line for line in found if line.setting == setting}
-        cells = [f"{line.largest}" + ("" if line.peak is None else f" ({number(line.peak / GIB)} GiB)") for line in lines.values()]
+        cells = [f"{line.largest}" + ("" if line.peak is None else f" ({three_digits(line.peak / GIB)} GiB)") for line in lines.values()]
         batches = "" if setting.batches is None else " / ".join(map(str, setting.batches))
         rows.append([setting.title, str(setting.classes), f"{setting.height}×{setting.width}", batches, *cells, ""])
-    return Table(columns, rows)
+    return Grid(columns, rows)

@@ -73,12 +73,13 @@ def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], step: int, n
         warmup: share of the steps in which the rates rise, in [0, 1].
 
     Returns:
-        the rates set, as {"lr/<group>": rate}; those of class embeddings that turn are in degrees.
+        the rates set, as {"learning_rate/<group>": rate}; those of class embeddings that turn are in degrees.
     """
     remaining = 1 - step / num_steps
     risen = min(1.0, (step + 1) / max(warmup * num_steps, 1))
     rates = {}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            rates[f"lr/{group['name']}"] = group["lr"] = max(group["initial_lr"] * risen * remaining ** group["power"], LEARNING_RATE_FLOOR)
+            group["lr"] = max(group["initial_lr"] * risen * remaining ** group["power"], LEARNING_RATE_FLOOR)
+            rates[f"learning_rate/{group['name']}"] = group["lr"]
     return rates

@@ -23,7 +23,7 @@ from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """Outputs of pixels (p, F) → their logits (p, C)."""
@@ -63,19 +63,20 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
     """
     path = Path(path)
     try:
+        # -sig: spreadsheets begin their files with a byte order mark
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
         raise InputError(f"cannot read class weights from {path}: {getattr(error, 'strerror', None) or error}; {expected}") from error
     ids = {name: index for index, name in enumerate(spec.class_names)}
+    # nan marks the classes that no line has named yet
     weights = np.full(spec.num_classes, np.nan)
     for row in rows:
         name, value = row[0].strip(), _weight(row)
         if value is None:
             raise InputError(f"{path}: line {','.join(row)!r} is not a class name and a weight of 0 or more")
-        if name not in ids:
-            raise InputError(f"{path}: {name!r} is no class of {spec.name}; its names are those of its class list")
+        choose(f"class of {spec.name}", name, ids, where=str(path))
         if not math.isnan(weights[ids[name]]):
             raise InputError(f"{path}: {name!r} has two weights; give one")
         weights[ids[name]] = value
@@ -104,6 +105,7 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
     """
     valid = label_map.flatten() != IGNORE_INDEX
     count = math.ceil(fraction * int(valid.sum()))
+    # ignored pixels come last, and so stay ignored
     order = losses.flatten().masked_fill(~valid, -torch.inf).argsort(descending=True, stable=True)
     kept = label_map.flatten().clone()
     kept[order[count:]] = IGNORE_INDEX
@@ -150,6 +152,7 @@ def _class_logits(class_embeddings: torch.Tensor, config: LossConfig, temperatur
         with full_precision_matmul(pixels.device.type):
             if config.distance == "plain":
                 return torch.cdist(pixels, classes).mul_(-config.scale)
+            # 2x·μ − |μ|² = |x|² − |x − μ|², and |x|² is the same for all classes
             return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(temperature)
 
     return logits

@@ -11,7 +11,7 @@ from shared.data.classes import class_colours, class_names, class_values
 from shared.data.pairs import Pair, PairDataset, pair_files, require_folders
 from shared.data.pictures import LabelCodes, read_image
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 ADE20K = DatasetSpec("ade20k", class_names("ade20k"), class_colours("ade20k"))
@@ -28,8 +28,7 @@ class Ade20k(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in _FOLDERS:
-            raise InputError(f"ADE20K has no split {split!r}; it has train and val")
+        choose("split", split, _FOLDERS, where="ADE20K")
         images, labels = (f"{kind}/{_FOLDERS[split]}" for kind in ("images", "annotations"))
         require_folders(Path(root), [images, labels], _LAYOUT)
         codes = LabelCodes(ADE20K.num_classes, offset=1, ignore_value=0)
@@ -50,8 +49,7 @@ class Ade20kFull(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in _FOLDERS:
-            raise InputError(f"ADE20K has no split {split!r}; it has train and val")
+        choose("split", split, _FOLDERS, where="ADE20K")
         folder = Path(root, "images/ADE", _FOLDERS[split])
         require_folders(Path(root), [f"images/ADE/{_FOLDERS[split]}"], _LAYOUT_FULL)
         images = sorted(folder.rglob("ADE_*.jpg"))

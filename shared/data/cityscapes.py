@@ -9,7 +9,7 @@ from shared.data.config import CityscapesConfig
 from shared.data.pairs import PairDataset, pair_files, require_folders
 from shared.data.pictures import LabelCodes, LabelReader, LabelTable
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import choose
 
 _CLASSES = {
     "unlabeled": (0, 0, 0),
@@ -66,8 +66,7 @@ class Cityscapes(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CityscapesConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"Cityscapes has no labels of split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="Cityscapes")
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
         require_folders(Path(root), [images, labels], _LAYOUT)
         pairs = pair_files(

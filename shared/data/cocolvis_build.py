@@ -42,11 +42,12 @@ def build_coco_lvis(
     """
     if as_published and stuff != "json":
         raise InputError("--as-published needs --stuff json: the errors of the published generator depend on the number of annotations")
-    drawing_library()
+    drawing_library()  # asked before files are read for minutes
     images = {split: read_lvis(lvis / f"lvis_v1_{split}.json") for split in ("train", "val")}
     if as_published:
         images["train"] = [image for image in images["train"] if image.number != DROPPED_AS_PUBLISHED]
     source = StuffMaps(coco / "stuffthingmaps") if stuff == "maps" else StuffAnnotations(coco / "annotations")
+    # both splits before anything is written
     source.require([*images["train"], *images["val"]])
     _require_settings(output, {"stuff": stuff, "as_published": as_published})
     found = {}
@@ -56,6 +57,7 @@ def build_coco_lvis(
         samples = parallel_map(_build, builder, tasks, num_workers=num_workers, title=f"COCO+LVIS {split}", unit="image")
         found[split] = ClassStatistics.collect(COCO_LVIS, split, samples)
         found[split].save(output / f"statistics_{split}.safetensors")
+        # last of a split: CocoLvis takes the list for the sign that its files are all there
         write_text(output / f"{split}.txt", "".join(f"{image.name}\n" for image in its_images))
     write_text(output / "report.md", report(found, stuff, as_published))
     return found
@@ -130,6 +132,7 @@ def _finished(path: Path, image: LvisImage) -> np.ndarray | None:
         labels = read_numbers(path)
     except InputError:
         return None
+    # 8 bits are of another program: these have 16 even where the values are small
     whole = labels.dtype != np.uint8 and labels.shape == (image.height, image.width) and labels.max() <= COCO_LVIS.num_classes
     return labels if whole else None
 

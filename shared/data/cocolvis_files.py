@@ -51,6 +51,7 @@ def read_lvis(path: Path) -> list[LvisImage]:
     """
     content = _read_json(path, "LVIS v1 annotations")
     try:
+        # not by split: most of LVIS's val images are from COCO's train2017
         folders = {image["id"]: image["coco_url"].split("/")[-2] for image in content["images"]}
         images = {
             image["id"]: LvisImage(int(image["id"]), int(image["height"]), int(image["width"]), folders[image["id"]], [])
@@ -143,6 +144,7 @@ def draw(annotation: Annotation, image: LvisImage) -> np.ndarray:
     try:
         if isinstance(codes, list):
             codes = coco.merge(coco.frPyObjects(codes, image.height, image.width))
+        # a run-length code as numbers; pycocotools decodes only its own compressed strings
         elif isinstance(codes["counts"], (list, np.ndarray)):
             codes = coco.frPyObjects({**codes, "counts": list(codes["counts"])}, image.height, image.width)
         mask = coco.decode(codes)

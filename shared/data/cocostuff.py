@@ -15,7 +15,7 @@ from shared.data.config import CocoStuffConfig
 from shared.data.pairs import PairDataset, pair_files, read_list, require_folders
 from shared.data.pictures import LabelCodes, LabelTable
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 _NAMES = class_names("coco_stuff")
@@ -37,9 +37,8 @@ class CocoStuff10k(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoStuffConfig) -> None:
-        published = {"train": "train", "val": "test"}.get(split)
-        if published is None:
-            raise InputError(f"COCO-Stuff10k has no split {split!r}; it has train and val")
+        lists = {"train": "train", "val": "test"}
+        published = lists[choose("split", split, lists, where="COCO-Stuff10k")]
         root = Path(root)
         if config.files_10k == "mat":
             require_folders(root, ["images", "annotations", "imageLists"], _LAYOUT_MAT)
@@ -61,8 +60,7 @@ class CocoStuff(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoStuffConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"COCO-Stuff has no split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="COCO-Stuff")
         root, images, labels = Path(root), f"{split}2017", f"stuffthingmaps/{split}2017"
         require_folders(root, [images, labels], _LAYOUT_164K)
         instances = None if config.instances is None else root / config.instances / images

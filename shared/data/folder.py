@@ -12,7 +12,7 @@ from shared.data.pairs import PairDataset, pair_files
 from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.data.workers import parallel_map
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.atomic import atomic_write, write_text
 from shared.visualise import label_storage, save_label_png, save_png, voc_palette
 
@@ -35,9 +35,7 @@ class FolderDataset(PairDataset):
             "train": (config.train_images, config.train_labels, config.train_instances),
             "val": (config.val_images, config.val_labels, config.val_instances),
         }
-        if split not in folders:
-            raise InputError(f"a folder data set has no split {split!r}; it has train and val")
-        images, labels, instances = folders[split]
+        images, labels, instances = folders[choose("split", split, folders, where="data set folder")]
         root = Path(root)
         spec = _read_spec(root, config)
         codes = LabelCodes(spec.num_classes, config.label_offset, config.ignore_value)

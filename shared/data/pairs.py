@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes, LabelReader, read_image, read_numbers
+from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes, LabelReader, picture_size, read_image, read_numbers
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.errors import InputError
 from shared.visualise import label_storage
@@ -163,6 +163,18 @@ class PairDataset(SegmentationDataset):
 
     def sample_name(self, index: int) -> str:
         return self.pairs[index].name
+
+    def check(self, index: int) -> tuple[int, int]:
+        """(height, width) of a sample whose label map is read and whose image is opened only.
+
+        Raises:
+            InputError: as reading it does, as far as this tells.
+        """
+        pair = self.pairs[index]
+        height, width = self.codes.read(pair.label).shape
+        if picture_size(pair.image) != (height, width):
+            self[index]  # says what is wrong, if that is wrong
+        return height, width
 
     def problems(self, index: int) -> list[str]:
         """What is wrong with each file of a sample, where reading the sample ends at the first."""

@@ -33,6 +33,16 @@ def read_image(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture as it is stored, from the first bytes of its file.
+
+    Raises:
+        InputError: as `read_image`, as far as these bytes tell.
+    """
+    with _open(path) as picture:
+        return picture.height, picture.width
+
+
 def read_numbers(path: Path) -> np.ndarray:
     """Read a one-channel PNG as (H, W) integers: uint8 for 8-bit and palette files (the index, not its colour), wider for 16-bit files.
 

@@ -43,6 +43,7 @@ class SampleCounts:
 
 def count_classes(name: str, label_map: np.ndarray) -> SampleCounts:
     """Count the pixels of each class in an (H, W) map of ids or `IGNORE_INDEX`."""
+    # shifted by one: bin 0 is that of ignored pixels
     counts = np.bincount(label_map.ravel().astype(np.int64) - IGNORE_INDEX, minlength=1)
     class_ids = np.flatnonzero(counts[1:])
     height, width = label_map.shape
@@ -92,6 +93,7 @@ class ClassStatistics:
     def pixels(self) -> np.ndarray:
         """(C,) int64 pixels of each class."""
         sums = np.zeros(len(self.class_names), np.int64)
+        # `sums[ids] += counts` would add a class that stands there twice only once
         np.add.at(sums, self.class_ids, self.counts)
         return sums
 

@@ -4,6 +4,7 @@ N images, F features.
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.backbone import ImageNetNormalise
-from shared.encoder_file import load_encoder
-from shared.errors import InputError
+from shared.encoder_file import ENCODER_FILE, load_encoder, softmax_runs
+from shared.errors import InputError, choose
 from shared.fid.frechet import Extractor
 from shared.files.atomic import sha256
 from shared.files.weights import WeightsFile, WeightsUnavailable, read_state_dict
@@ -37,6 +38,34 @@ TORCHVISION = "torchvision/"
 log = logging.getLogger(__name__)
 
 
+TORCHVISION = "torchvision/"
+"""How the names of these networks begin, wherever a network is named."""
+
+
+@dataclass
+class FeaturesConfig:
+    """In the features of which network sets of images are compared."""
+
+    features: str = "inception"
+    """Network of the features, after which the distances are called: inception (FID, KID); torchvision/NAME, such as torchvision/resnet50
+    (FD-NAME, KD-NAME); an encoder file of a segmentation run (FD-seg, KD-seg); encoder: that file of the segmenter of a comparison, or else
+    of the newest finished seg.train --head softmax; auto: inception if its weights are available, else encoder."""
+    weights: Path | None = None
+    """Weights file of inception or torchvision/NAME. Null: torch's cache, or, for inception, a download into it."""
+
+    def __post_init__(self) -> None:
+        if self.features.startswith(TORCHVISION):
+            return
+        names = ("auto", "inception", "encoder")
+        is_file = self.features not in names and (Path(self.features).suffix == ".safetensors" or Path(self.features).is_file())
+        if not is_file:
+            choose("features", self.features, names, other=f"{TORCHVISION}NAME or an encoder file (.safetensors)")
+        if self.weights is not None and (is_file or self.features == "encoder"):
+            raise InputError(
+                f"weights {self.weights} was given, but features {self.features} is an encoder file, which holds its own; leave weights out"
+            )
+
+
 def titles(label: str) -> tuple[str, str]:
     """What the Fréchet and the kernel distance are called in the features of the network `label`: FID and KID for one network only."""
     if label == INCEPTION_LABEL:
@@ -49,7 +78,7 @@ class FeatureNetwork(nn.Module):
     """A frozen network from images to features.
 
     Args:
-        extractor: the network in words, the hash of its weights and its resize rule; kept in statistics files.
+        extractor: the network in words, the hash of its weights and its resize rule; kept in files of feature statistics.
         description: one sentence on what the network is and what its distances compare with.
 
     Attributes:
@@ -118,6 +147,9 @@ class EncoderFeatures(FeatureNetwork):
 
     Args:
         path: encoder file; see `shared.encoder_file`.
+
+    Attributes:
+        path: as given.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -131,6 +163,7 @@ class EncoderFeatures(FeatureNetwork):
             "and compares with no paper and no other encoder, only with results of this one."
         )
         super().__init__(backbone, Extractor(name, sha, "none"), description)
+        self.path = Path(path)
         with torch.no_grad():
             self.dim = self(torch.zeros(1, 3, 64, 64)).shape[1]
 
@@ -213,38 +246,55 @@ def _published(name: str) -> Any:
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise InputError(f"torchvision has no classifier {name}; it has {', '.join(known)}")
+    choose("classifier of torchvision", name, models.list_models(module=models))
     return models.get_model_weights(name).DEFAULT
+
+
+def network_of(config: FeaturesConfig, device: torch.device) -> FeatureNetwork:
+    """The network that the settings name; `encoder` is that of the newest softmax segmenter.
+
+    Raises:
+        InputError: its weights are not available.
+    """
+    newest = next(softmax_runs(), None) if config.features in ("auto", "encoder") else None
+    encoder = None if newest is None else newest.path / ENCODER_FILE
+    try:
+        return build_feature_network(config.features, weights=config.weights, encoder=encoder, device=device)
+    except WeightsUnavailable as error:
+        raise WeightsUnavailable(f"{error} with --weights, or give an encoder file with --features to get FD-seg instead") from error
 
 
 def build_feature_network(
     name: str = "auto",
     *,
-    weights_path: str | Path | None = None,
-    encoder_path: str | Path | None = None,
+    weights: str | Path | None = None,
+    encoder: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """A feature network on `device`.
 
     Args:
-        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto": Inception when its
-            weights are available, else `encoder_path`.
-        weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
-        encoder_path: encoder file for "auto".
+        name: "inception"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; "encoder": `encoder`; or "auto":
+            Inception when its weights are available, else `encoder`.
+        weights: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
+        encoder: encoder file for "encoder" and "auto".
 
     Raises:
         InputError: the weights or the encoder are missing, damaged, or not what they should be.
     """
     if name.startswith(TORCHVISION):
-        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights_path is None else Path(weights_path)).to(device)
+        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights is None else Path(weights)).to(device)
+    if name == "encoder" and encoder is None:
+        raise InputError(
+            "there is no finished run of seg.train --head softmax under runs/seg.train, whose encoder gives the features; train one, or "
+            "give an encoder file with --features"
+        )
     if name not in ("auto", "inception"):
-        return EncoderFeatures(name).to(device)
+        return EncoderFeatures(encoder if name == "encoder" and encoder is not None else name).to(device)
     try:
-        return InceptionFeatures(INCEPTION_WEIGHTS.find(weights_path)).to(device)
+        return InceptionFeatures(INCEPTION_WEIGHTS.find(weights)).to(device)
     except WeightsUnavailable as error:
-        if name == "inception" or encoder_path is None:
+        if name == "inception" or encoder is None:
             raise
-        log.warning("%s. Using the encoder %s instead", error, encoder_path)
-        return EncoderFeatures(encoder_path).to(device)
+        log.warning("%s. Using the encoder %s instead", error, encoder)
+        return EncoderFeatures(encoder).to(device)

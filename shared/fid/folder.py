@@ -1,14 +1,14 @@
 """Folders of images, and the statistics of a stream of images."""
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from shared.data.pictures import read_image
+from shared.data.workers import in_threads
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
 from shared.fid.frechet import FeatureStatistics
@@ -30,7 +30,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; a folder of images or an .npz statistics file was expected")
+        raise InputError(f"{folder} is no folder; a folder of images or an .npz file of feature statistics was expected")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
@@ -51,17 +51,7 @@ def read_ahead(files: Sequence[Path], ahead: int) -> Iterator[torch.Tensor]:
     Raises:
         InputError: an unreadable file, by name.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[torch.Tensor]] = deque()
-        try:
-            for file in files:
-                waiting.append(pool.submit(read_image, file))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_threads(read_image, files, threads=READERS, ahead=ahead)
 
 
 def image_statistics(

@@ -1,8 +1,7 @@
-"""The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
+"""The two sides of a comparison: folders of images or files of feature statistics, and how programs are told to compare them."""
 
 import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, is_dataclass
@@ -14,13 +13,11 @@ from PIL import Image
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.comparison import Comparison
-from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, FeaturesConfig
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
-from shared.files.atomic import sha256, write_text
-from shared.files.weights import WeightsUnavailable
+from shared.files.atomic import sha256, write_json
 from shared.run.directory import RUNS
-from shared.run.training import choose_device
 
 Side = list[Path] | FeatureStatistics
 """One of the two sets: its image files, or its statistics."""
@@ -32,20 +29,15 @@ FORMAT = "1"
 
 
 @dataclass
-class DistanceConfig:
+class DistanceConfig(FeaturesConfig):
     """How the distance between two sets of images is taken."""
 
-    features: str = "inception"
-    """Network of the features: inception gives FID and KID; torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME."""
-    weights: Path | None = None
-    """Weights file of that network. Null: torch's cache, or, for inception, a download into it."""
-    encoder: Path | None = None
-    """Encoder file; gives FD-seg and KD-seg in its features, in place of the network above."""
     cache: Path | None = RUNS / "statistics"
     """Folder for the statistics of real images, by content: they are not computed twice. Null: none. A file has 34 MB with
     Inception's features."""
-    statistics_only: bool = False
-    """Keep no features, so that memory does not grow with the number of images: gives the Fréchet distance alone."""
+    moments_only: bool = False
+    """Keep means and covariances and no features, so that memory does not grow with the number of images: gives the Fréchet distance
+    alone."""
     json: Path | None = None
     """Also write the results to this JSON file."""
     batch_size: int = 32
@@ -57,15 +49,10 @@ class DistanceConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
-    """Check the images, the statistics files and the network, say what would be compared, and stop."""
+    """Check the images, the feature statistics and the network, say what would be compared, and stop."""
 
     def __post_init__(self) -> None:
-        if self.weights and self.encoder:
-            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
-        if self.features != "inception" and not self.features.startswith(TORCHVISION):
-            raise InputError(f"features is {self.features}; give inception or torchvision/NAME, or an encoder file with --encoder")
-        if self.features != "inception" and self.encoder:
-            raise InputError(f"features {self.features} and encoder are both given; give one of them")
+        FeaturesConfig.__post_init__(self)
         for name in ("batch_size", "subsets"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -106,19 +93,6 @@ def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None)
         log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))
 
 
-def network_of(config: DistanceConfig) -> FeatureNetwork:
-    """The network that the settings name.
-
-    Raises:
-        InputError: its weights are not to be had.
-    """
-    name = str(config.encoder) if config.encoder else config.features
-    try:
-        return build_feature_network(name, weights_path=config.weights, device=choose_device(config.device))
-    except WeightsUnavailable as error:
-        raise WeightsUnavailable(f"{error} with --weights, or give an encoder with --encoder to get FD-seg instead") from error
-
-
 def require_network(side: Side, network: FeatureNetwork, path: Path) -> None:
     """Refuse statistics of another network than the images of the other side would be seen by."""
     if not isinstance(side, FeatureStatistics):
@@ -143,7 +117,7 @@ def statistics_of(
     if isinstance(side, FeatureStatistics):
         return side
     assert network is not None, "a folder needs a network"
-    keep = not config.statistics_only
+    keep = not config.moments_only
 
     def compute() -> FeatureStatistics:
         files = [side[index] for index in my_share(len(side))]
@@ -169,7 +143,7 @@ def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (
     print("\n".join([*comparison.lines(), *more]))
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
-        write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")
+        write_json(config.json, asdict(comparison) | about)
 
 
 def cached_statistics(

@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shared.errors import InputError
 
@@ -24,13 +25,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    # the number tells `leftovers` whether the writer still runs
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        # what the user's umask gives a new file
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some writers make files that only their owner can read
+        # content, name, folder, in this order: after a power cut the name stands for the old file or the whole new one
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -106,6 +110,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write plain values as JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

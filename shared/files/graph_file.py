@@ -102,9 +102,11 @@ def write_onnx(portable: Portable, path: str | os.PathLike[str]) -> float:
         expected = portable.network(**portable.inputs)
     assert program is not None, "dynamo gives a program"
     model = program.model_proto
+    # an initializer with the name of an input is its value by default
     model.graph.initializer.extend(onnx.numpy_helper.from_array(portable.inputs[name].numpy(), name) for name in portable.tables)
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in portable.about.items()})
     with atomic_write(path) as temporary:
+        # run before the file takes its name: one that onnxruntime refuses is never left
         onnx.save(model, str(temporary))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # it warns of tables that are inputs, as they are meant to be

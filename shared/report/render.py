@@ -37,6 +37,7 @@ def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Pa
     folder = Path(folder)
     picture_files = _write_strips(report.pictures, report.arms, folder, "pictures")
     panel_files = _write_strips(report.panels, report.networks, folder, "segmentations")
+    # NaN and Infinity are no JSON, and browsers refuse them
     write_text(folder / "report.json", json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(folder / "report.md", to_markdown(report, picture_files, panel_files))
     write_text(folder / "index.html", to_html(report))
@@ -48,6 +49,7 @@ def to_html(report: ComparisonReport) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "page")
+    # a misspelt name in the page is an error, not an empty place
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     maps = class_maps(report.embedding_map) if report.embedding_map else []
     environment.filters.update(data_uri=data_uri, arm_colour=figures.arm_colour, column_position=partial(figures.column_position, report))
@@ -110,7 +112,7 @@ def effort(report: ComparisonReport) -> list[tuple[str, list[tuple[str, int, flo
     for title, unit, taken in (("Training time per step", "ms", step_time), ("Peak memory", "MiB", memory)):
         means = {arm: float(np.mean(values)) for arm, values in taken.items() if values}
         if means:
-            largest = max(*means.values(), 1e-9)
+            largest = max(*means.values(), 1e-9)  # never 0, which the shares divide by
             found.append((title, [(arm, report.arms.index(arm), mean / largest, f"{mean:.0f} {unit}") for arm, mean in means.items()]))
     return found
 
@@ -161,6 +163,7 @@ def plain(value: Any) -> Any:
             return {"class_names": list(value.class_names), "nearest": plain(ids), "distances": plain(distances)}
         case datetime():
             return value.isoformat()
+        # before the numbers: a bool is an int too
         case str() | bool() | None:
             return value
         case np.ndarray():

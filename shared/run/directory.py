@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shared.config import read_yaml, to_yaml
+from shared.config import read_yaml, to_yaml, with_new_names
 from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
 from shared.files.atomic import lock, write_failure, write_text
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 RUNS = Path("runs")
 METRICS, RESOURCES = "metrics.jsonl", "resources.jsonl"
+EVALUATION = "val/"
+"""How the metrics of an evaluation are called."""
 NOT_STORED = ("run_dir", "dry_run")
 """Settings of one command rather than of the run."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
@@ -69,7 +71,8 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_yaml(self.config_path)
+        """The settings it began with, under the names that they have today."""
+        return with_new_names(read_yaml(self.config_path))
 
     def checkpoint(self, which: str) -> Path:
         """Path of the checkpoint `last`, `previous` (the one before it) or `best`."""
@@ -125,12 +128,16 @@ class RunDirectory:
         """The lines of resources.jsonl, as `metrics` gives its own."""
         return self._lines(RESOURCES)
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics and resources later than `step`: a resumed run writes them again."""
+    def forget_after(self, step: int, evaluated: int) -> None:
+        """Drop metrics and resources later than `step`, and evaluations later than `evaluated`: a resumed run writes them again."""
         if not is_first():
             return
+
+        def stays(entry: dict[str, Any]) -> bool:
+            return entry["step"] <= (evaluated if any(key.startswith(EVALUATION) for key in entry) else step)
+
         for file in (METRICS, RESOURCES):
-            kept = [json.dumps(entry) for entry in self._lines(file) if entry["step"] <= step]
+            kept = [json.dumps(entry) for entry in self._lines(file) if stays(entry)]
             write_text(self.path / file, "".join(line + "\n" for line in kept))
 
     def _append(self, file: str, step: int, values: dict[str, float]) -> None:

@@ -113,7 +113,7 @@ def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0,
 
 def progress_by_hand(title: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
     """The same bar for work that reports how far it is; call its `update`."""
-    return tqdm(desc=title, total=total, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True)
+    return tqdm(desc=title, total=total, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True, disable=not is_first())
 
 
 def _bar_interval() -> float:
@@ -183,7 +183,7 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     for path, reason in stored.damaged.items() if stored is not None else ():
         run.log(f"{reason}. It is now {path.with_suffix('.damaged')}, and the run goes on from the checkpoint before it")
         path.replace(path.with_suffix(".damaged"))
-    run.forget_after(state.step)
+    run.forget_after(state.step, state.evaluated)
     if change:
         run.log(change)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")

@@ -159,8 +159,8 @@ def notes_of(arms: Sequence[Arm], network: FeatureNetwork, features: str) -> lis
     notes = []
     if network.title != "FID":
         asked = "the encoder's features" if features == "encoder" else f"the features of {features}"
-        why = "the Inception weights were not to be had" if features == "auto" else f"{asked} were asked for"
+        why = "the Inception weights were not available" if features == "auto" else f"{asked} were asked for"
         notes.append(f"The distance is {network.title} and not FID, because {why}.")
     if not any(name == "generator/vgg" for name in arms[0].loss_curves()):
-        notes.append("Trained without the VGG loss: its weight is 0, or its weights were not to be had.")
+        notes.append("Trained without the VGG loss: its weight is 0, or its weights were not available.")
     return notes

@@ -10,20 +10,20 @@ import torch
 
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
+from shared.encoder_file import ENCODER_FILE, softmax_runs
 from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
 from shared.fid.comparison import real_floor
 from shared.fid.diversity import PairDistance, build_pair_distance, diversity
-from shared.fid.features import TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
 from shared.files.atomic import write_text
 from shared.report import ReferenceRow, Score, ScoreKind
-from shared.run.directory import RunDirectory, find_runs
+from shared.run.directory import RunDirectory
 from shared.visualise import SIGNED, colour_label_map, label_storage, read_png, save_label_png, save_png, to_uint8
 from synth.comparison.commands import CommandLog
 from synth.comparison.config import CompareConfig
 
-ENCODER_FILE = "encoder.safetensors"
 MIOU, ACCURACY, FWIOU = "mIoU", "PAcc", "FwIoU"
 
 
@@ -33,23 +33,25 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     Its network was trained with plain cross-entropy, never on the embeddings that are compared here.
 
     Raises:
-        InputError: the run has no exported encoder or was trained on other classes; or there is none.
+        InputError: the run has no exported encoder; or there is none.
     """
     if path is not None:
         run = RunDirectory.open(path)
         if not (run.path / ENCODER_FILE).is_file():
             raise InputError(f"{path} has no {ENCODER_FILE}; finish that run, or write it with python -m seg.export {path}")
         return run
-    for run in find_runs("seg.train"):
-        evaluation = run.path / "evaluation.json"
-        if evaluation.is_file():
-            about = json.loads(evaluation.read_text(encoding="utf-8"))
-            if (about["head"], about["dataset"]) == ("softmax", spec.name):
-                return run
-    raise InputError(
-        f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
-        f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
-    )
+    newest = next((run for run in softmax_runs(spec.name) if _classes_of(run) == spec.class_names), None)
+    if newest is None:
+        raise InputError(
+            f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
+            f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
+        )
+    return newest
+
+
+def _classes_of(run: RunDirectory) -> tuple[str, ...]:
+    """Names of the classes that a finished run was evaluated on."""
+    return tuple(json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))["iou"])
 
 
 def score_kinds(network: FeatureNetwork, pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
@@ -71,13 +73,9 @@ def feature_network(config: CompareConfig, segmenter: RunDirectory, device: torc
     """The network in whose features the arms are compared; the segmenter's encoder stands in for missing Inception weights.
 
     Raises:
-        InputError: Inception or a network of torchvision's was asked for, and its weights are not to be had.
+        InputError: the weights of the network that was asked for are not available.
     """
-    encoder = segmenter.path / ENCODER_FILE
-    if config.features.startswith(TORCHVISION):
-        return build_feature_network(config.features, device=device)
-    name = str(encoder) if config.features == "encoder" else config.features
-    return build_feature_network(name, weights_path=config.inception_weights, encoder_path=encoder, device=device)
+    return build_feature_network(config.features, weights=config.weights, encoder=segmenter.path / ENCODER_FILE, device=device)
 
 
 def pair_distance_for(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> PairDistance | None:
@@ -111,12 +109,20 @@ class Scorer:
         segmenter: a run of seg.train; `python -m seg.evaluate` is called on it.
         real: folder that `write_real` wrote.
         names: the samples, in order.
+        num_workers: processes that read images for the segmenter.
     """
 
     def __init__(
-        self, network: FeatureNetwork, segmenter: RunDirectory, commands: CommandLog, real: Path, names: list[str], spec: DatasetSpec
+        self,
+        network: FeatureNetwork,
+        segmenter: RunDirectory,
+        commands: CommandLog,
+        real: Path,
+        names: list[str],
+        spec: DatasetSpec,
+        num_workers: int,
     ) -> None:
-        self.network, self.segmenter, self.commands = network, segmenter, commands
+        self.network, self.segmenter, self.commands, self.num_workers = network, segmenter, commands, num_workers
         self.real, self.names, self.spec = real, names, spec
         self.real_statistics = self._statistics((read_png(path) for path in self._files(real / "images")), "features of real images")
 
@@ -187,10 +193,10 @@ class Scorer:
             "folder.class_names": "classes.json",
             "folder.label_offset": "0",
             "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
-            "num_workers": "0",
+            "num_workers": str(self.num_workers),
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
-        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(segmented_file(images))]
+        return ["seg.evaluate", str(self.segmenter.path), *options, "--json", str(segmented_file(images))]
 
     def _segmented(self, images: Path) -> dict[str, Score]:
         figures, count = json.loads(segmented_file(images).read_text(encoding="utf-8")), len(self.names)

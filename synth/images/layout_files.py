@@ -45,7 +45,7 @@ def find_instances(trained: TrainedGenerator, files: dict[str, Path], folder: st
 
 
 def input_config(trained: TrainedGenerator, mode: SynthMode | None = None, size: tuple[int, int] | None = None) -> InputConfig:
-    """How layouts come to their size: as in the evaluation of the training, but for what is given.
+    """How layouts come to their size: as in the evaluation of the training, except for what is given.
 
     Raises:
         InputError: a size that the generator cannot make.
@@ -65,6 +65,7 @@ def prepare_layout(label_map: torch.Tensor, instances: Path | None, transform: J
     instance_map = None if instances is None else torch.from_numpy(read_numbers(instances).astype("int64"))
     if instance_map is not None and instance_map.shape != label_map.shape:
         raise InputError(f"{instances} has size {tuple(instance_map.shape)}, its label map {tuple(label_map.shape)}; they must be equal")
+    # an empty image, as transforms move image and labels together
     return transform(Sample(torch.zeros(3, *label_map.shape, dtype=torch.uint8), label_map, instance_map, ""))
 
 

@@ -11,7 +11,7 @@ import torch
 from shared.data.pairs import expand_paths
 from shared.data.pictures import LABEL_SUFFIXES
 from shared.data.transforms import SIZED_MODES, SynthMode
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.run.directory import RunDirectory
 from shared.run.training import choose_device, seed_of
 from synth.images.class_changes import add_table, mix, parse_mixtures
@@ -125,6 +125,7 @@ class LayoutImages:
             for index, style in enumerate(self.styles_of(label_map)):
                 suffix = "" if self.per_layout == 1 else f"_{index:0{len(str(self.per_layout - 1))}}"
                 z = None if style is None else style.to(self.device)
+                # on the way from style to style all else stays the same
                 noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
                 yield f"{name}{suffix}", generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
 
@@ -160,8 +161,7 @@ def choose_noise(trained: TrainedGenerator, config: LayoutImagesConfig) -> Calla
     if chosen and not generator.noise_channels:
         raise InputError(f"resample is {config.resample}, but this generator has no noise; train with --generator.noise_channels 64")
     for name in chosen:
-        if name not in names:
-            raise InputError(f"resample names {name}, which is no class of {trained.spec.name}")
+        choose(f"class of {trained.spec.name}", name, names, where="resample")
     classes = [names.index(name) for name in chosen]
 
     def draw(label_map: torch.Tensor, pyramid: SemanticPyramid, sample: int) -> Noise | None:

@@ -110,6 +110,7 @@ def _read_npy(path: Path) -> Contents:
 
 def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
+        # a pickle could run code
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # a damaged archive fails in any way
@@ -124,6 +125,7 @@ def _read_csv(path: Path) -> Contents:
             lines = [line for line in csv.reader(file) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    # the first cell tells nothing: a class may be called anything, also "name" or "7"
     if lines and not any(map(_is_number, lines[0][1:])):
         del lines[0]  # column titles
     width = len(lines[0]) if lines else 0

@@ -68,7 +68,7 @@ def test_the_backbone_follows_from_the_data_where_none_is_given() -> None:
         model = SegConfig(data=DataConfig(name=name)).model  # type: ignore[arg-type]
         chosen[name] = (model.backbone, model.pretrained)
     assert chosen == {"scenes": ("tiny", False), "camvid": ("efficientnet_lite0", True)}
-    given = parse_config(SegConfig, ["--model.backbone", "efficientnet_lite0", "--model.weights_path", "a.pth"], program="seg.train")
+    given = parse_config(SegConfig, ["--model.backbone", "efficientnet_lite0", "--model.weights", "a.pth"], program="seg.train")
     assert given.model.pretrained is False
 
 

@@ -105,10 +105,10 @@ def test_style(labels: Path, invoke: Invoke, tmp_path: Path) -> None:
     save_official(StyleEncoder(image_size=64, width=2, z_dim=5), tmp_path / "other.pth")
     given = [*FIRST, "--label_offset", 1, "--ignore_value", 0]
     require_error(invoke("synth.convert", "G.pth", "-o", "run", *given), "G.pth is a generator with style; give its latest_net_E.pth")
-    outcome = invoke("synth.convert", "G.pth", "-o", "run", *given, "--encoder", "other.pth")
+    outcome = invoke("synth.convert", "G.pth", "-o", "run", *given, "--style_encoder", "other.pth")
     require_error(outcome, "other.pth is not the encoder of this generator of 4 style values and 32x64 pixels")
     assert not (tmp_path / "run").exists()
-    assert invoke("synth.convert", "G.pth", "-o", "run", *given, "--encoder", "E.pth").status == 0
+    assert invoke("synth.convert", "G.pth", "-o", "run", *given, "--style_encoder", "E.pth").status == 0
     assert invoke("synth.generate", "run", labels, "-o", "images", "--samples", 2).status == 0
     assert len(list((tmp_path / "images").iterdir())) == 2
     assert invoke("synth.convert", "run", "-o", "back").status == 0
@@ -150,7 +150,7 @@ def test_dry_run(published: Path, invoke: Invoke, tmp_path: Path) -> None:
         ([*FIRST[:4], *FIRST[6:]], ["normal and more have the same weights"]),
         (["--model", "ade20k"], ["model ade20k was given, which has 150 classes; this generator has 4"]),
         ([*FIRST, "--aspect_ratio", 0], ["aspect_ratio is 0.0; it must be more than 0"]),
-        ([*FIRST, "--encoder", "E.pth"], ["encoder E.pth was given, but the generator has no style"]),
+        ([*FIRST, "--style_encoder", "E.pth"], ["style_encoder E.pth was given, but the generator has no style"]),
         ([*FIRST, "--rank", 9], ["rank is 9", "1..5"]),
         ([*FIRST, "--class_names", "gone.txt"], ["cannot read the class names of gone.txt"]),
         ([*FIRST, "--class_names", "names.txt"], ["names.txt holds 3 class names, 2 of them different; the generator has 4 classes"]),

@@ -76,9 +76,9 @@ def test_rates_are_a_function_of_the_step_with_a_floor() -> None:
     for step in (90, 0, 50):
         rates = set_learning_rates(optimizers.values(), step, 100)
     assert rates == {
-        "lr/backbone": pytest.approx(0.001 * 0.5**0.9),
-        "lr/head": pytest.approx(0.01 * 0.5**0.9),
-        "lr/class_embeddings": pytest.approx(0.01 * 0.5**0.95),
+        "learning_rate/backbone": pytest.approx(0.001 * 0.5**0.9),
+        "learning_rate/head": pytest.approx(0.01 * 0.5**0.9),
+        "learning_rate/class_embeddings": pytest.approx(0.01 * 0.5**0.95),
     }
     assert [group["lr"] for group in groups_of(optimizers)] == list(rates.values())
     assert set(set_learning_rates(optimizers.values(), 100, 100).values()) == {1e-6}

@@ -130,7 +130,7 @@ def test_command(source, invoke):
     assert outcome.status == 0, outcome.errors
     assert "train: 1 images, 3 of 1284 classes occur" in outcome.output and "out/report.md" in outcome.output
     outcome = invoke(*command)
-    assert outcome.status == 1 and outcome.errors == "error: build-coco-lvis needs --coco FOLDER, --lvis FOLDER and -o FOLDER\n"
+    assert outcome.status == 1 and outcome.errors == "error: the following arguments are required: --output\n"
 
 
 def spoil_list(source: Path) -> None:

@@ -192,7 +192,7 @@ def test_missing_folders_name_the_layout(tmp_path, name, folder, message):
     shutil.rmtree(tmp_path / folder)
     with pytest.raises(InputError, match="there is no folder .*/" + message):
         made(tmp_path, name)
-    with pytest.raises(InputError, match=r"has no .*split 'test'; it has train and val"):
+    with pytest.raises(InputError, match=r"unknown split 'test'; choose one of train, val"):
         made(tmp_path, name, "test")
 
 

@@ -64,7 +64,7 @@ def test_counts_of_something_else_are_refused():
 
 
 def test_a_killed_process_is_told_in_one_line():
-    with pytest.raises(InputError, match="a process of doomed was killed, most likely for want of memory"):
+    with pytest.raises(InputError, match="a process that reads data was killed, most likely because memory ran out"):
         list(parallel_map(kill, None, range(4), num_workers=2, title="doomed", unit="item"))
 
 

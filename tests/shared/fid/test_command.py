@@ -44,7 +44,7 @@ def no_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(inputs: Path, **changes: object) -> FidConfig:
-    given = {"real": inputs / "real", "generated": inputs / "generated", "encoder": inputs / "encoder.safetensors", "device": "cpu"}
+    given = {"real": inputs / "real", "generated": inputs / "generated", "features": str(inputs / "encoder.safetensors"), "device": "cpu"}
     return FidConfig(**(given | {"subsets": 5} | changes))  # type: ignore[arg-type]
 
 
@@ -71,14 +71,14 @@ def test_folders_to_lines_and_json(inputs: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_saved_statistics_give_the_same_result(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    score(config(inputs, save_real=tmp_path / "real.npz"))
     first = capsys.readouterr().out
     score(config(inputs, real=tmp_path / "real.npz"))
     assert capsys.readouterr().out == first
 
 
 def test_statistics_of_other_weights_or_sizes_are_refused(inputs: Path, tmp_path: Path) -> None:
-    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    score(config(inputs, save_real=tmp_path / "real.npz"))
     for name, message in (("weights", "features: weights 0123 and "), ("resize", "features: resize 0123 and none")):
         with np.load(tmp_path / "real.npz") as stored:
             np.savez(tmp_path / f"{name}.npz", **(dict(stored) | {name: np.array("0123")}))
@@ -102,7 +102,7 @@ def test_real_images_are_read_once(inputs: Path, tmp_path: Path, capsys: pytest.
     changed = capsys.readouterr()
     assert "copy: 100%" in changed.err and changed.out != first.out
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "park"})
-    score(config(inputs, encoder=tmp_path / "e.safetensors", cache=cache))
+    score(config(inputs, features=str(tmp_path / "e.safetensors"), cache=cache))
     assert len(list(cache.iterdir())) == 3
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_cache_is_made_again(inputs: Path, tmp_path: Path, capsys: pyt
 def test_without_features_only_the_frechet_distance(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score(config(inputs, json=tmp_path / "with.json"))
     capsys.readouterr()
-    score(config(inputs, statistics_only=True, json=tmp_path / "without.json"))
+    score(config(inputs, moments_only=True, json=tmp_path / "without.json"))
     _, _, kernel, _ = capsys.readouterr().out.splitlines()
     assert kernel == "KD-seg: needs the features of both sides, which are not there"
     given, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("with", "without"))
@@ -144,7 +144,7 @@ def test_two_files_of_pytorch_fid_need_no_network(
     monkeypatch.setattr("shared.fid.sides.INCEPTION_DIM", 16)  # 2048 take seconds
     for name, shift in (("a", 0.0), ("b", 0.5)):
         np.savez(tmp_path / f"{name}.npz", mu=np.full(16, shift), sigma=np.eye(16))
-    score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", encoder=None))
+    score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", features="inception"))
     distance, kernel = capsys.readouterr().out.splitlines()
     assert distance == "FID (Inception-2015, D=16, N=not recorded/not recorded): 4.0000"
     assert kernel == "KID: needs the features of both sides, which are not there"
@@ -175,16 +175,48 @@ def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None
     save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "single" / "0.png")
     with pytest.raises(InputError, match="single holds 1 image"):
         score(config(inputs, generated=tmp_path / "single"))
-    with pytest.raises(InputError, match="weights and encoder are both given"):
+    with pytest.raises(InputError, match=r"weights .* is an encoder file, which holds its own; leave weights out"):
         config(inputs, weights=tmp_path / "weights.pth")
     with pytest.raises(InputError, match="batch_size is 0"):
         config(inputs, batch_size=0)
-    with pytest.raises(InputError, match=r"cannot be downloaded \(no network in tests\).* --weights, or give an encoder with --encoder"):
-        score(config(inputs, encoder=None))
+    with pytest.raises(
+        InputError, match=r"cannot be downloaded \(no network in tests\).* --weights, or give an encoder file with --features"
+    ):
+        score(config(inputs, features="inception"))
+
+
+def finished_segmenter(run: Path, encoder: Path, head: str = "softmax") -> None:
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    (run / "evaluation.json").write_text(json.dumps({"head": head, "dataset": "park"}))
+    shutil.copy(encoder, run / "encoder.safetensors")
+
+
+@pytest.mark.parametrize("features", ["encoder", "auto"])
+def test_the_encoder_of_the_newest_segmenter(
+    features: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in the place of Inception, whose weights are not available here; never that of the run whose embeddings are judged."""
+    with pytest.raises(InputError, match="give an encoder file with --features"):
+        score(config(inputs, features=features))
+    finished_segmenter(tmp_path / "runs/seg.train/park-softmax-001", inputs / "encoder.safetensors")
+    finished_segmenter(tmp_path / "runs/seg.train/park-embedding-002", inputs / "encoder.safetensors", head="embedding")
+    score(config(inputs, features=features))
+    assert "FD-seg (tiny encoder" in capsys.readouterr().out
+    if features == "auto":
+        assert "Using the encoder runs/seg.train/park-softmax-001/encoder.safetensors instead" in caplog.text
+
+
+def test_unknown_features_are_refused(inputs: Path) -> None:
+    for name, near in (("inceptionn", "inception"), ("encodr", "encoder")):
+        with pytest.raises(InputError, match=rf"unknown features '{name}' \(did you mean {near}\?\); .* or torchvision/NAME or an encoder"):
+            config(inputs, features=name)
+    with pytest.raises(InputError, match="leave weights out"):
+        config(inputs, features="encoder", weights=inputs / "weights.pth")
 
 
 def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [inputs / "real", inputs / "generated", "--encoder", inputs / "encoder.safetensors", "--device", "cpu"]
+    arguments = [inputs / "real", inputs / "generated", "--features", inputs / "encoder.safetensors", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["shared.fid", *map(str, arguments)])
     main()
     assert "FD-seg (tiny encoder" in capsys.readouterr().out
@@ -220,7 +252,7 @@ def damaged(folder: Path, kind: str) -> Path:
 )
 def test_folders_that_cannot_be_compared(inputs: Path, tmp_path: Path, kind: str, message: str, invoke: Callable[..., Any]) -> None:
     """On either side: one line that names the file, status 1, and no result."""
-    wrong, output = damaged(tmp_path / "wrong", kind), ["--encoder", inputs / "encoder.safetensors", "--json", "result.json"]
+    wrong, output = damaged(tmp_path / "wrong", kind), ["--features", inputs / "encoder.safetensors", "--json", "result.json"]
     for sides in ((wrong, inputs / "generated"), (inputs / "real", wrong)):
         outcome = invoke("shared.fid", *sides, *output, "--cache", "cache")
         errors = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
@@ -237,7 +269,7 @@ def test_palettes_grey_and_mixed_sizes_are_images_too(inputs: Path, tmp_path: Pa
     colours.quantize(16).save(folder / "a.png")
     colours.quantize(16).convert("RGB").save(folder / "b.png")
     colours.convert("L").resize((40, 20)).save(folder / "c.png")
-    score(config(inputs, generated=folder, save_statistics=None, json=tmp_path / "result.json", statistics_only=True))
+    score(config(inputs, generated=folder, save_real=None, json=tmp_path / "result.json", moments_only=True))
     assert json.loads((tmp_path / "result.json").read_text())["count_generated"] == 3
     network = build_feature_network(str(inputs / "encoder.safetensors"))
     palette, plain, _ = image_statistics(network, read_ahead(find_images(folder), 2), total=3).features  # type: ignore[misc]

@@ -158,7 +158,7 @@ def test_offline_the_file_and_its_place_are_named(tmp_path: Path) -> None:
 
 
 def test_auto_falls_back_on_the_encoder_and_says_so(encoder_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    network = build_feature_network("auto", encoder_path=encoder_file)
+    network = build_feature_network("auto", encoder=encoder_file)
     assert network.title == "FD-seg"
     assert "Using the encoder" in caplog.text
 
@@ -167,9 +167,9 @@ def test_auto_falls_back_on_the_encoder_and_says_so(encoder_file: Path, caplog: 
 def test_another_file_is_not_the_fid_weights(tmp_path: Path, encoder_file: Path, name: str) -> None:
     (tmp_path / "weights.pth").write_bytes(b"not the weights")
     with pytest.raises(InputError, match=r"SHA-256 begins [0-9a-f]{8}, 6726825d was expected"):
-        build_feature_network(name, weights_path=tmp_path / "weights.pth", encoder_path=encoder_file)
+        build_feature_network(name, weights=tmp_path / "weights.pth", encoder=encoder_file)
     with pytest.raises(InputError, match=r"no file .*gone.pth; the Inception weights were expected"):
-        build_feature_network(name, weights_path=tmp_path / "gone.pth", encoder_path=encoder_file)
+        build_feature_network(name, weights=tmp_path / "gone.pth", encoder=encoder_file)
 
 
 def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_the_published_weights_give_fid(tmp_path: Path, monkeypatch: pytest.Monk
     write_made_weights(path)
     start = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     monkeypatch.setattr(features, "INCEPTION_WEIGHTS", replace(features.INCEPTION_WEIGHTS, sha256_start=start))
-    network = build_feature_network("auto", weights_path=path)
+    network = build_feature_network("auto", weights=path)
     assert (network.title, network.kernel_title, network.dim) == ("FID", "KID", 2048)
     assert start in network.description
 
@@ -191,7 +191,7 @@ def test_features_of_a_torchvision_model(tmp_path: Path) -> None:
     model = models.mobilenet_v3_small().eval()
     path = tmp_path / "weights.pth"
     torch.save(model.state_dict(), path)
-    network = build_feature_network("torchvision/mobilenet_v3_small", weights_path=path)
+    network = build_feature_network("torchvision/mobilenet_v3_small", weights=path)
     assert (network.title, network.kernel_title, network.dim) == ("FD-mobilenet_v3_small", "KD-mobilenet_v3_small", 1024)
     assert "not FID" in network.description
     assert network.extractor.weights == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -206,12 +206,12 @@ def test_features_of_a_torchvision_model(tmp_path: Path) -> None:
 def test_torchvision_models_that_are_not_available(tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(b"no weights")
     for name, path, message in (
-        ("resnet51", None, "torchvision has no classifier resnet51; it has .*resnet50"),
+        ("resnet51", None, r"unknown classifier of torchvision 'resnet51' \(did you mean resnet50\?\)"),
         ("resnet50", None, r"the weights of torchvision/resnet50 are not at .*hub/checkpoints/resnet50-11ad3fa6.pth; put https://"),
         ("mobilenet_v3_small", tmp_path / "other.pth", "cannot read .*other.pth: it is damaged or no .pth file"),
     ):
         with pytest.raises(InputError, match=message):
-            build_feature_network(f"torchvision/{name}", weights_path=path)
+            build_feature_network(f"torchvision/{name}", weights=path)
 
 
 # folders
