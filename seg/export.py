@@ -12,7 +12,6 @@ from torch.export import Dim
 from seg.model import EmbeddingSegmenter, Segmenter, unit_norm
 from seg.networks.upsampling import resize
 from seg.trained import TrainedSegmenter, export, load_segmenter
-from shared.backbone import ImageNetNormalise
 from shared.files.graph_file import Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
@@ -68,7 +67,6 @@ class ScoreGraph(nn.Module):
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = model
-        self.normalise = ImageNetNormalise()
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] → (N, C, H, W)."""
@@ -79,7 +77,7 @@ class ScoreGraph(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] → (N, D or C, ⌈H/4⌉, ⌈W/4⌉)."""
-        features: Tensor = self.model(self.normalise(images), upsample=False)
+        features: Tensor = self.model(images, upsample=False)
         return features
 
 

@@ -60,7 +60,7 @@ class ViewConfig:
 
 @torch.no_grad()
 def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
-    """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
+    """Images (N, 3, H, W) in [0, 1] → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
     if config.single:
         return predict_in_bands(model.classify, _features(model, images), images.shape[2:])
     height, width = images.shape[2:]

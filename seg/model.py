@@ -35,7 +35,7 @@ class Segmenter(nn.Module):
         return ()
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → outputs (N, F, H, W).
+        """Images (N, 3, H, W) in [0, 1], any H and W → outputs (N, F, H, W).
 
         Without `upsample`, the stride-4 features (N, F, ⌈H/4⌉, ⌈W/4⌉) that `upsample` and `seg.networks.upsampling` take.
         """
@@ -60,7 +60,7 @@ class Segmenter(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W) → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
+        """Images (N, 3, H, W) in [0, 1] → class ids (N, H, W) int64. The mode (train or eval) is the caller's."""
         return predict_in_bands(self.classify, self(images, upsample=False), images.shape[2:])
 
 

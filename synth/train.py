@@ -100,7 +100,7 @@ def train(config: SynthConfig) -> None:
     )
     state = TrainingState(modules, optimizers, describe(config, train_set))
     means = state.small["means"] = RunningMeans()
-    watched = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+    watched = {"generator": step_once.of_generator, "discriminator": step_once.of_discriminator}
     monitor = state.small["monitor"] = Monitor(watched, settings.batch_size * settings.accumulation * world_size(), device)
     state.small |= {"generator_scaler": step_once.of_generator.scaler, "discriminator_scaler": step_once.of_discriminator.scaler}
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
@@ -140,7 +140,7 @@ def train(config: SynthConfig) -> None:
 
         if state.step % settings.log_every == 0 or state.step == settings.steps:
             losses = means.take()
-            learning_rates = {f"learning_rate/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in watched.items()}
+            learning_rates = {f"learning_rate/{name}": updater.optimizers[0].param_groups[0]["lr"] for name, updater in watched.items()}
             run.log_metrics(state.step, losses | learning_rates | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
             balance.watch(state.step, losses)

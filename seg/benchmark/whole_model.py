@@ -13,12 +13,12 @@ import torch
 from seg.benchmark.cases import PAPER_SETTINGS, TEMPERATURE, Case, label_map
 from seg.benchmark.config import BenchmarkConfig
 from seg.benchmark.heads import BAND_ROWS
-from seg.config import LossConfig, ModelConfig, SegConfig
+from seg.config import LossConfig, ModelConfig, SegConfig, SegTrainConfig
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy
 from seg.losses.bands import loss_in_bands
 from seg.trained import segmenter_from
 from seg.training.memory import predict_peak
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 from shared.benchmark.contest import Contestant
 from shared.benchmark.isolation import GIB
 from shared.benchmark.report import Grid, three_digits
@@ -40,6 +40,7 @@ def variant_config(name: str, backbone: Network, dim: int) -> SegConfig:
     head, rows = VARIANTS[name]
     config = SegConfig()
     config.head, config.loss, config.model = head, LossConfig(band_rows=rows), ModelConfig(backbone=backbone, embedding_dim=dim)
+    config.train = SegTrainConfig(optimizer="sgd", learning_rate=1e-3, class_turn=None)
     return config
 
 
@@ -71,7 +72,7 @@ class TrainingStep:
         generator = torch.Generator().manual_seed(case.seed)
         torch.manual_seed(case.seed)
         self.model = segmenter_from(config.head, case.classes, config.model).to(case.device).train()
-        self.optimizer = build_optimiser(self.model, lr=1e-3)
+        self.optimizer = build_optimisers(self.model, config.train)["optimizer"]
         self.images = torch.randn(case.images, 3, case.height, case.width, generator=generator).to(case.device)
         self.labels = label_map(case, generator).to(case.device)
         self.rows = config.loss.band_rows

@@ -92,7 +92,7 @@ class DeepLabV3Plus(nn.Module):
             part.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → (N, out_channels, ⌈H/4⌉, ⌈W/4⌉)."""
+        """Images (N, 3, H, W) in [0, 1], any H and W → (N, out_channels, ⌈H/4⌉, ⌈W/4⌉)."""
         features = self.backbone(images)
         low_level = self.project_low_level(features[self.backbone.low_level_index])
         context = resize(self.pyramid(features[-1]), low_level.shape[2:])

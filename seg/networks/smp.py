@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from shared.backbone import ImageNetNormalise
 from shared.errors import InputError, choose
 from shared.files.weights import read_state_dict
 
@@ -39,15 +40,16 @@ class SmpNetwork(nn.Module):
         model = _create(name, pretrained and weights is None)
         self.backbone: nn.Module = model.encoder
         self.decoder: nn.Module = model.decoder
+        self.normalise = _normalisation(name)
         if weights is not None:
             _load(self.backbone, name, Path(weights))
         self.project = nn.Conv2d(model.segmentation_head[0].in_channels, out_channels, 1)
         self.multiple = int(model.encoder.output_stride)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """ImageNet-normalised images (N, 3, H, W), any H and W → (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), s the stride of the decoder."""
+        """Images (N, 3, H, W) in [0, 1], any H and W → (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), s the stride of the decoder."""
         height, width = images.shape[2:]
-        padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        padded = F.pad(self.normalise(images), (0, -width % self.multiple, 0, -height % self.multiple))
         features = self.decoder(self.backbone(padded))
         # of the decoder; it differs between architectures
         stride = padded.shape[2] // features.shape[2]
@@ -80,6 +82,15 @@ def _create(name: str, pretrained: bool) -> Any:
             f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights to a "
             "file with the encoder's state dict, or model.pretrained to false"
         ) from error
+
+
+def _normalisation(name: str) -> ImageNetNormalise:
+    """What the encoder's weights expect; the library says it without a download for timm's encoders, and the others take ImageNet's."""
+    import timm
+
+    encoder = name.rsplit("/", 1)[-1]
+    published = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    return ImageNetNormalise() if published is None else ImageNetNormalise(published.mean, published.std)
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:

@@ -5,7 +5,6 @@ import torch
 from seg.class_crops import class_colours
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import TrainedSegmenter
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.loader import Transform, build_eval_loader
 from shared.data.spec import SegmentationDataset
 from shared.run.directory import RunDirectory
@@ -28,9 +27,8 @@ def log_predictions(
     model.eval()
     rows = []
     for batch in build_eval_loader(dataset, transform, batch_size=1, num_workers=0, samples=first):
-        plain = batch.images * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
         predictions = model.predict(batch.images.to(device)).cpu()
-        rows.append(to_uint8(plain[0], value_range=UNIT))
+        rows.append(to_uint8(batch.images[0], value_range=UNIT))
         rows += [colour_label_map(ids[0], dataset.spec.palette) for ids in (batch.label_maps, predictions)]
     model.train(was_training)
     run.tensorboard.add_image("val/image, labels, prediction", picture_grid(rows, columns=3), step, dataformats="HWC")

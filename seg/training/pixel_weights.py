@@ -110,17 +110,20 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
 
 
 @torch.no_grad()
-def losses_of_pixels(model: Segmenter, output: torch.Tensor, label_map: torch.Tensor, config: LossConfig) -> torch.Tensor:
+def losses_of_pixels(
+    model: Segmenter, output: torch.Tensor, label_map: torch.Tensor, config: LossConfig, temperature: float = 1.0
+) -> torch.Tensor:
     """Cross-entropy over all classes of every pixel.
 
     Args:
+        temperature: of the squared distance; `config` may say that it is learned.
         output: of the network, upsampled where there are no `band_rows`; (N, F, ·, ·).
         label_map: (N, H, W), ids in [0, C) or `IGNORE_INDEX`.
 
     Returns:
         (N, H, W) float32 ≥ 0, and 0 where the label is ignored.
     """
-    logits = _class_logits(model.class_embeddings, config) if isinstance(model, EmbeddingSegmenter) else _themselves
+    logits = _class_logits(model.class_embeddings, config, temperature) if isinstance(model, EmbeddingSegmenter) else _themselves
     num_classes = len(model.class_embeddings) if isinstance(model, EmbeddingSegmenter) else output.shape[1]
     height, width = label_map.shape[1:]
     rows, size = config.band_rows or height, pixels_per_chunk(num_classes, output.device)
@@ -138,7 +141,7 @@ def losses_of_pixels(model: Segmenter, output: torch.Tensor, label_map: torch.Te
     return losses
 
 
-def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
+def _class_logits(class_embeddings: torch.Tensor, config: LossConfig, temperature: float) -> Logits:
     """The logits of pixel embeddings, up to a number per pixel, which no softmax sees."""
     classes = class_embeddings.detach().to(computation_dtype(class_embeddings))
 
@@ -147,7 +150,7 @@ def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
             if config.distance == "plain":
                 return torch.cdist(pixels, classes).mul_(-config.scale)
             # 2x·μ − |μ|² = |x|² − |x − μ|², and |x|² is the same for all classes
-            return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(config.temperature)
+            return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(temperature)
 
     return logits
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +27,7 @@ from seg.losses.objective import LossAndGradients, one_pass_loss
 from seg.model import Segmenter
 from seg.networks.upsampling import bands
 from seg.trained import segmenter_from
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 
 Loss = Callable[..., torch.Tensor]
 PARTS = WEIGHTS, NETWORK, OUTPUT, DATA = "weights, gradients, momentum", "network", "output and loss", "data"
@@ -78,18 +79,21 @@ class LiveBytes(TorchDispatchMode):
 
 def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int], device_type: str) -> np.ndarray:
     """(M, 4) bytes alive after each allocation of a training step with images of `shape` (N, H, W)."""
-    with FakeTensorMode(), LiveBytes() as live:
-        # no weights: there is no data to put them into, and a prediction must not download
+    # no weights: there is no data to put them into, and a prediction must not download
+    with torch.random.fork_rng(devices=[]):
         model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights=None))
-        optimizer = build_optimiser(model, lr=1.0)
-        for group in optimizer.param_groups:
+    with FakeTensorMode(), LiveBytes() as live:
+        _take_data_away(model)
+        optimizers = build_optimisers(model, config.train).values()
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["foreach"] = device_type == "cuda"  # as torch chooses
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # makes the momentum
+        for optimizer in optimizers:
+            optimizer.step()  # makes the momentum
         # otherwise the gradients of the passes before are there when memory peaks
         if config.train.accumulation == 1:
-            optimizer.zero_grad()
+            model.zero_grad()
         _mark_parts(model, live)
         # what the making of model and momentum has allocated is no part of a step
         live.history.clear()
@@ -100,8 +104,18 @@ def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int],
         # as in the training, no name holds the output, so that it is gone before the backward pass
         _loss(model, _forward(model, images, config, device_type), labels, config.loss, device_type).backward()
         live.part = WEIGHTS
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
     return np.array(live.history, dtype=np.int64)
+
+
+def _take_data_away(model: nn.Module) -> None:
+    """Put tensors without data in the place of a model's. Built for real, as some encoders look at numbers while they are built."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _mark_parts(model: Segmenter, live: LiveBytes) -> None:

