@@ -73,7 +73,14 @@ def segmenters(
 
 
 @pytest.mark.parametrize("path", SYNTH, ids=lambda path: path.stem)
-def test_synthesis_config(path: Path, made: Callable[[str], Path], segmenters: Callable[..., Path], invoke: Callable[..., Any]) -> None:
+def test_synthesis_config(
+    path: Path,
+    made: Callable[[str], Path],
+    segmenters: Callable[..., Path],
+    invoke: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)  # a comparison may name the settings file of its segmentation
     data = yaml.safe_load(path.read_text())["data"]
     name = data["name"]
     where: list[object] = ["--data.name", name]

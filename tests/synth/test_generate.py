@@ -365,11 +365,11 @@ def test_score_is_generate_and_then_fid(styled: Path, tmp_path: Path, invoke: In
 
 
 def test_score_says_what_it_would_do(plain: Path, tmp_path: Path, invoke: Invoke) -> None:
-    layout = save(tmp_path / "a.png", labels())
+    layouts = [save(tmp_path / f"{name}.png", labels(seed)) for seed, name in enumerate("ab")]
     for index in range(2):
         save(tmp_path / f"real/{index}.png", np.zeros((16, 32, 3), np.uint8))
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
-    command = ["synth.score", plain, layout, "--real", tmp_path / "real", "--features", tmp_path / "e.safetensors"]
-    outcome = invoke(*command, "--dry-run")
-    assert "would compare 2 images of" in outcome.output and "with 1 generated ones of (32, 64) pixels" in outcome.output
-    assert "at least 2 images; there are 1" in refusal(invoke(*command))
+    given = ["--real", tmp_path / "real", "--features", tmp_path / "e.safetensors"]
+    outcome = invoke("synth.score", plain, *layouts, *given, "--dry-run")
+    assert "would compare 2 images of" in outcome.output and "with 2 generated ones of (32, 64) pixels" in outcome.output
+    assert "needs at least 2 on each side" in refusal(invoke("synth.score", plain, layouts[0], *given))
