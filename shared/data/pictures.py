@@ -189,7 +189,7 @@ def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile.ImageFile]:
             if max_pixels is not None and width * height > max_pixels:
                 raise InputError(
                     f"cannot read the picture {path}: it has {height}x{width} (height x width) = {height * width} pixels, and at most "
-                    f"{max_pixels} are read; raise max_pixels to allow more, or make it smaller"
+                    f"{max_pixels} are read; allow more with --max_pixels (of a data set: --data.max_pixels), or make it smaller"
                 )
             yield picture
     except InputError:

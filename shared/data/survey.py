@@ -83,6 +83,8 @@ def _advice(survey: Survey, dataset: SegmentationDataset) -> str:
     if not isinstance(dataset, FolderDataset):
         return f"check that these are the label files of {dataset.spec.name}"
     codes, absent = dataset.codes, survey.absent
+    if len(absent) == dataset.spec.num_classes:
+        return "check these files, data.folder.ignore_value, and data.folder.label_offset or label_values"
     if not isinstance(codes, LabelCodes) or codes.ignore_value is None:
         return "check data.folder.label_values and ignore_value"
     if not absent:

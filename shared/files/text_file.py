@@ -66,14 +66,15 @@ def read_named_numbers(path: Path, what: str, advice: str, names: Collection[str
 
 
 def split_cells(text: str, path: Path) -> Rows:
-    """The cells of a CSV file of any kind: the separator is the one that splits all lines into the same number of cells, the most of them.
+    """The cells of a CSV file of any kind: the separator is one that occurs, if possible equally often in all lines, and the most often.
 
     Raises:
         InputError: it is no CSV text.
     """
     tables = [rows for separator in SEPARATORS if (rows := _parse(text, separator, False, path))]
-    even = [rows for rows in tables if len({len(row) for row in rows}) == 1]
-    return max(even or tables[:1], key=lambda rows: len(rows[0]), default=[])
+    several = [rows for rows in tables if any(len(row) > 1 for row in rows)]
+    even = [rows for rows in several if len({len(row) for row in rows}) == 1]
+    return max(even or several or tables[:1], key=lambda rows: len(rows[0]), default=[])
 
 
 def is_number(cell: str) -> bool:

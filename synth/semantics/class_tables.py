@@ -123,7 +123,7 @@ def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 def _read_csv(path: Path) -> Contents:
     lines = read_named_numbers(path, "class table", "give a line per class: its name, then numbers")
     # the first cell tells nothing: a class may be called anything, also "name" or "7"
-    if lines and not any(map(is_number, lines[0][1:])):
+    if lines and len(lines[0]) > 1 and not any(map(is_number, lines[0][1:])):
         del lines[0]  # column titles
     width = len(lines[0]) if lines else 0
     for name, *cells in lines:
