@@ -1,5 +1,6 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
-# make test    linter, formatter, type check and tests
+# make check   linter, formatter, type check and the tests that start no second process, in about a minute
+# make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make audit   known weaknesses of the pinned packages; asks the Python package index
 # Both make .venv when it is missing and refresh it only when the dependency files changed.
@@ -12,7 +13,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 
-.PHONY: demo test lint install fuzz audit clean
+.PHONY: demo check test lint install fuzz audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
@@ -26,6 +27,9 @@ fuzz: $(STAMP)
 audit: $(STAMP)
 	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[audit]'
 	$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+check: lint
+	$(PY) -m pytest --one-process $(PYTEST_FLAGS)
 
 test: lint
 	$(PY) -m pytest $(PYTEST_FLAGS)

@@ -72,9 +72,11 @@ def sum_over_pixels(
         sums = new_sums(longest)
         for image, start, stop in share:
             chunk, chunk_labels = pixels[image, :, start:stop], labels[image, start:stop]
+            # ignored pixels go before anything is computed: they may hold infinities, and cost nothing
             columns = (chunk_labels != ignore_index).nonzero().squeeze(1)
             if len(columns) < len(chunk_labels):
                 chunk, chunk_labels = _read_columns(chunk, columns), chunk_labels[columns]
+            # an empty chunk (D, 0) stands for the gradient of no pixels
             values = sums.add(chunk, chunk_labels.long()) if len(columns) else chunk
             if gradient is not None:
                 assert values is not None, "sums that know no gradients, and memory for them"
@@ -82,6 +84,7 @@ def sum_over_pixels(
         return sums
 
     first, *others = share_chunks(sums_of, chunks, pixels.device)
+    # in the order of the shares, so that rounding is the same every time
     for share in others:
         first.loss += share.loss
         first.classes += share.classes
@@ -92,8 +95,8 @@ def chunks_of(labels: torch.Tensor, size: int) -> list[Chunk]:
     """Chunks that cover labels (N, S), about equally long within an image.
 
     Args:
-        labels: (N, S); more than their shape and device does not matter.
-        size: most pixels of a chunk, rounded down to a multiple of 16. On a CPU fewer, where else some threads would have no chunk.
+        labels: (N, S); only their shape and device matter.
+        size: most pixels of a chunk, rounded down to a multiple of 16. On a CPU fewer where some threads would otherwise have no chunk.
     """
     num_images, num_pixels = labels.shape
     if labels.device.type == "cpu":
@@ -118,6 +121,7 @@ def share_chunks(work: Callable[[Sequence[Chunk]], Result], chunks: Sequence[Chu
     count = min(torch.get_num_threads(), len(chunks)) if device.type == "cpu" else 1
     if count <= 1:
         return [work(chunks)]
+    # contiguous shares: which pixels a thread sums does not depend on who is faster
     bounds = [len(chunks) * i // count for i in range(count + 1)]
     return run_in_threads(work, [chunks[start:stop] for start, stop in pairwise(bounds)])
 

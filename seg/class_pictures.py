@@ -38,7 +38,9 @@ def _picture(path: Path, width: float, height: float) -> Iterator["Axes"]:
 def draw_map(drawn: ClassMap, path: Path) -> None:
     """Every class as a point of its colour, with the names that find room."""
     layout = drawn.layout
+    # inches, at CSS's 96 units per inch
     with _picture(path, layout.width / 96, layout.height / 96) as axes:
+        # the layout's y grows downwards, as on a page
         axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), xticks=[], yticks=[])
         axes.set_xlabel(drawn.note, fontsize=7, wrap=True)
         axes.scatter([p.x for p in layout.points], [p.y for p in layout.points], c=[p.colour for p in layout.points], s=18)
@@ -89,6 +91,7 @@ def to_newick(tree: np.ndarray, names: Sequence[str]) -> str:
     """The whole tree as text that programs for trees read: ((car:0.3,bus:0.3):0.5,…); lengths add up to the distance of merging."""
     texts, heights = [_quoted(name) for name in names], [0.0] * len(names)
     for first, second, distance, _ in tree:
+        # half: SciPy's distance is the way from leaf to leaf, which goes up one side and down the other
         sides = [f"{texts[int(side)]}:{(distance - heights[int(side)]) / 2:.6g}" for side in (first, second)]
         texts[int(first)] = texts[int(second)] = ""  # each is used once; the text stays in one place
         texts.append(f"({','.join(sides)})")
@@ -114,6 +117,7 @@ def leaf_labels(tree: np.ndarray, names: Sequence[str]) -> list[str]:
     """What stands at a leaf, for every class and every cluster: its name, or the number of its classes and the first of them."""
     labels, members = list(names), [[name] for name in names]
     for first, second, _, count in tree:
+        # more names do not fit a leaf, and whole lists would need memory for C² of them
         members.append((members[int(first)] + members[int(second)])[:6])
         text = f"{int(count)}: {', '.join(members[-1])}"
         labels.append(text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…")

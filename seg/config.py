@@ -1,8 +1,9 @@
 """Settings of the segmentation programs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from shared.backbone import LITE0
 from shared.config import TrainConfig
 from shared.data.config import DataConfig
 from shared.errors import InputError
@@ -15,16 +16,20 @@ FREQUENCY_RULES = ("median_frequency", "inverse_sqrt")
 class ModelConfig:
     """The segmentation network."""
 
-    backbone: str = "tiny"
-    """Encoder of DeepLabV3+: tiny (made for CPUs), or torchvision's mobilenet_v2, resnet50, resnet101. Or
+    backbone: str = "auto"
+    """Encoder of DeepLabV3+: tiny (for small made scenes on CPUs); efficientnet_lite0, whose ImageNet weights come with the installation;
+    mobilenet_v2, resnet50, resnet101 with torchvision's weights; any other encoder of timm by its name there, such as convnext_tiny. Or
     smp/<architecture>/<encoder>, such as smp/segformer/mit_b0: any network of segmentation_models_pytorch, without output_stride, width
-    and norm."""
-    pretrained: bool = False
-    """Start the encoder from ImageNet weights: from --model.weights_path, the torch cache, or by download."""
-    weights_path: str | None = None
-    """File with the encoder's ImageNet weights (.pth as torchvision publishes it)."""
-    output_stride: Literal[8, 16] = 16
-    """Input size over the size of the encoder's last features."""
+    and norm. auto: tiny for the data scenes, efficientnet_lite0 for others."""
+    pretrained: bool | None = None
+    """Start the encoder from ImageNet weights: of the installed package (efficientnet_lite0), from the cache of torch or of Hugging
+    Face, or by download. Null: true for efficientnet_lite0 without model.weights."""
+    weights: str | None = None
+    """File with the encoder's weights (.pth in the layout of torchvision for its three, of timm for others). The file of a network that
+    was trained elsewhere is always given as weights: in the section of the network (model.weights), behind its name (loss.vgg_weights),
+    beside --features (--weights)."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Input size over the size of the encoder's last features; 32 for encoders of timm that cannot dilate."""
     width: int | None = None
     """Channels of the ASPP and the decoder. Null: 64 for tiny, otherwise the paper's 256."""
     embedding_dim: int = 12
@@ -46,8 +51,8 @@ class LossConfig:
     """Classes that a pixel's softmax runs over: all of them, or its target and the nearest ones (the paper)."""
     num_neighbours: int = 6
     """k, nearest class embeddings that a pixel is compared with, besides its target (candidates neighbours)."""
-    temperature: float = 0.05
-    """tau; logit = -squared distance / temperature (distance squared)."""
+    temperature: float | Literal["learned"] = 0.2
+    """tau; logit = -squared distance / temperature (distance squared). learned: a parameter, which starts soft and is logged."""
     distance: Literal["squared", "plain"] = "squared"
     """Squared Euclidean distance (the paper) or Euclidean (its released code)."""
     scale: float = 20.0
@@ -71,6 +76,11 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.band_rows is not None and self.band_rows < 1:
             raise InputError(f"loss.band_rows is {self.band_rows}; it must be at least 1")
+        if self.temperature == "learned":
+            if self.distance != "squared":
+                raise InputError(f"loss.temperature learned needs loss.distance squared, not {self.distance}")
+        elif not self.temperature > 0:
+            raise InputError(f"loss.temperature is {self.temperature}; it must be above 0, or learned")
         if self.hardest is not None and not 0 < self.hardest <= 1:
             raise InputError(f"loss.hardest is {self.hardest}; it must be above 0 and at most 1, or null")
 
@@ -111,21 +121,37 @@ class SamplingConfig:
 
 @dataclass
 class SegTrainConfig(TrainConfig):
-    """Optimisation: SGD with the paper's three parameter groups and poly schedules."""
+    """Optimisation, with rates that fall as the paper's."""
 
     steps: int = 400
     """Optimizer updates in all."""
-    learning_rate: float = 0.1
-    """Of the head and the class embeddings at the start."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw, whose decay leaves out norms, biases and class embeddings; or the paper's sgd, with momentum."""
+    learning_rate: float = 2e-3
+    """Of the head at the start, after the warm-up. adamw: about 0.002; sgd: 0.1 from random weights, 0.01 from pretrained ones."""
+    warmup: float = 0.05
+    """Share of the steps, 0 to 1, in which the rates rise from 0. The paper: 0."""
     backbone_factor: float = 1.0
     """The encoder's learning rate over the head's; 0.1 for pretrained encoders."""
-    weight_decay: float = 1e-4
-    """L2 penalty on every parameter."""
-    clip_norm: float | None = 1.0
-    """Largest norm of an update's gradient, which steadies the first steps: from random weights their losses are large, since logits span
-    4 / temperature = 80. Null: no limit, as the paper's code."""
+    weight_decay: float = 0.01
+    """adamw: share of a weight that an update takes away, over the rate; sgd: L2 penalty on every parameter, 0.0001 in the paper."""
+    class_turn: float | None = 2.0
+    """Degrees that a class embedding turns in a step at most (head embedding), whatever its norm, its size and the optimizer: it moves on
+    the sphere. Null: its raw vector is trained as the head's parameters are, as in the paper."""
+    clip_norm: float | None = None
+    """Largest norm of an update's gradient. The logged gradient_norm is that before, and clipped is the share of updates that were cut:
+    where that is not near 0, the limit sets the learning rate. Null: no limit."""
     eval_every: int = 200
     """Steps between evaluations on the validation split."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"train.warmup is {self.warmup}; it must be a share of the steps, 0 to 1")
+        for name in ("clip_norm", "class_turn"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"train.{name} is {value}; it must be above 0, or null")
 
 
 @dataclass
@@ -153,6 +179,14 @@ class SegConfig:
     """Folder of the run; continues the run that is there. Null: the next free runs/seg.train/<data>-<head>-<number>."""
     dry_run: bool = False
     """Resolve, check data and weights, print, and stop."""
+
+    def __post_init__(self) -> None:
+        model = self.model
+        backbone = model.backbone
+        if backbone == "auto":
+            backbone = "tiny" if self.data.name == "scenes" else LITE0
+        pretrained = backbone == LITE0 and model.weights is None if model.pretrained is None else model.pretrained
+        self.model = replace(model, backbone=backbone, pretrained=pretrained)
 
     @property
     def needs_statistics(self) -> bool:

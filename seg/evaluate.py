@@ -12,6 +12,7 @@ from seg.trained import load_segmenter
 from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
+from shared.data.early_check import check_early
 from shared.data.loader import build_eval_loader
 from shared.distributed import is_first, my_share
 from shared.errors import InputError
@@ -27,8 +28,8 @@ class EvaluateConfig:
 
     run: str
     """Run directory of seg.train. Its data and input settings are the defaults below."""
-    output: str | None = None
-    """JSON file with the figures. Null: printed only."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
     split: Literal["train", "val"] = "val"
@@ -64,19 +65,18 @@ def main(config: EvaluateConfig) -> None:
         )
     workers, mine = config.data.num_workers, my_share(len(dataset))
     loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
+    early = check_early(dataset)
     if config.dry_run:
+        if early is not None:
+            print(early.line(config.split))
         print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
         return
     matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)
     if not is_first():
         return
 
-    print(class_table(matrix, trained.spec))
     order, curve = cumulative_miou(matrix.labelled_pixels.cpu().numpy(), matrix.iou().numpy())
-    marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
-    print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
-    print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
-    if config.output is not None:
+    if config.json is not None:
         about = {
             "run": config.run,
             "dataset": dataset.spec.name,
@@ -86,9 +86,15 @@ def main(config: EvaluateConfig) -> None:
             "views": asdict(config.views),
         }
         curve_data = {"classes": [trained.spec.class_names[index] for index in order], "miou": curve.tolist()}
-        write_evaluation(Path(config.output), matrix, trained.spec, about | {"cumulative_miou": curve_data})
-        print(f"wrote {config.output}")
+        write_evaluation(Path(config.json), matrix, trained.spec, about | {"cumulative_miou": curve_data})
+    # after the file, which a terminal that is closed does not take away
+    print(class_table(matrix, trained.spec))
+    marks = sorted({min(len(order), count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, len(order))})
+    print("mIoU of the n most frequent classes: " + ", ".join(f"{n}: {100 * curve[n - 1]:.2f} %" for n in marks if n))
+    print(", ".join(f"{key} {100 * value:.2f} %" for key, value in summary(matrix).items()) + f" on {len(dataset)} images")
+    if config.json is not None:
+        print(f"wrote {config.json}")
 
 
 if __name__ == "__main__":
-    run_program(main, EvaluateConfig, "seg.evaluate", positional={"run": None}, short={"output": "-o"}, inherit=settings_of_run)
+    run_program(main, EvaluateConfig, "seg.evaluate", positional={"run": None}, inherit=settings_of_run)

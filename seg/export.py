@@ -16,6 +16,7 @@ from shared.files.graph_file import Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 
+# two images, as torch.export takes an axis of length 1 for fixed
 EXAMPLE = (2, 3, 96, 128)
 SMALLEST = 33
 """Fewest pixels of a side: the last features then have more than one position per side."""

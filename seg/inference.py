@@ -6,7 +6,6 @@ the softmax head. What is averaged is as large as the features of one view, so w
 Shapes: N images of H×W, F features (D of pixel embeddings, C of class scores), h×w positions of the features.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -23,10 +22,10 @@ from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.distributed import gather
 from shared.errors import InputError
-from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.joint_norm import merge_running_statistics
 from shared.metrics import ConfusionMatrix
-from shared.run.training import progress
+from shared.shapes import shape_obstacle
 
 STRIDE = 4  # pixels of a position of the features
 
@@ -63,7 +62,7 @@ class ViewConfig:
 def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
     """Images (N, 3, H, W) in [0, 1] → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
     if config.single:
-        return model.predict(images)
+        return predict_in_bands(model.classify, _features(model, images), images.shape[2:])
     height, width = images.shape[2:]
     # windows begin at positions of the grid, so that the image must be made of whole ones
     images = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
@@ -88,12 +87,12 @@ def _vote(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.T
     """(N, F, h, w) votes on one view, windows averaged."""
     height, width = images.shape[2:]
     if config.window is None or (config.window[0] >= height and config.window[1] >= width):
-        return model.votes(model(images, upsample=False))
+        return model.votes(_features(model, images))
     total: torch.Tensor | None = None
     count = images.new_zeros(height // STRIDE, width // STRIDE)
     for top, left in window_corners((height, width), config.window, config.overlap):
         bottom, right = min(top + config.window[0], height), min(left + config.window[1], width)
-        vote = model.votes(model(images[:, :, top:bottom, left:right], upsample=False))
+        vote = model.votes(_features(model, images[:, :, top:bottom, left:right]))
         if total is None:
             total = vote.new_zeros(*vote.shape[:2], *count.shape)
         place = (..., slice(top // STRIDE, bottom // STRIDE), slice(left // STRIDE, right // STRIDE))
@@ -101,6 +100,22 @@ def _vote(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.T
         count[place] += 1
     assert total is not None, "at least one window"
     return total.div_(count)
+
+
+def _features(model: Segmenter, images: torch.Tensor) -> torch.Tensor:
+    """The stride-4 features.
+
+    Raises:
+        InputError: the images are too small for the architecture.
+    """
+    try:
+        return model(images, upsample=False)
+    except (RuntimeError, ValueError) as error:
+        obstacle = shape_obstacle(model, images.shape, training=model.training, upsample=False)
+        if obstacle is None:
+            raise
+        height, width = images.shape[2:]
+        raise InputError(f"the network cannot look at images of {height}x{width} (height x width): {obstacle}") from error
 
 
 def window_corners(size: tuple[int, int], window: tuple[int, int], overlap: float) -> Iterator[tuple[int, int]]:
@@ -133,7 +148,7 @@ def evaluate(
     merge_running_statistics(model)
     was_training = model.training
     model.eval()
-    for batch in progress(loader, "evaluate", total=len(loader), unit="batch"):
+    for batch in loader.with_progress("evaluate"):
         batch = batch.to(device)
         mine.update(predict_views(model, batch.images, views or ViewConfig()), batch.label_maps)
     model.train(was_training)
@@ -162,7 +177,7 @@ def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:
 
 def write_evaluation(path: Path, matrix: ConfusionMatrix, spec: DatasetSpec, about: dict[str, Any]) -> None:
     """JSON with the summary, IoU (null where absent) and labelled pixels of each class, and where the figures come from."""
-    iou = {name: None if np.isnan(value) else value for name, value in zip(spec.class_names, matrix.iou().tolist())}
+    iou = dict(zip(spec.class_names, matrix.iou().tolist()))
     pixels = dict(zip(spec.class_names, matrix.labelled_pixels.tolist()))
     figures = summary(matrix) | {"labelled_pixels": matrix.num_pixels, "iou": iou, "class_pixels": pixels}
-    write_text(path, json.dumps(about | figures, indent=2))
+    write_json(path, about | figures)

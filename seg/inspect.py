@@ -1,6 +1,7 @@
 """What the class embeddings say of the classes: `python -m seg.inspect EMBEDDINGS`."""
 
 import argparse
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from shared.data.statistics import ClassStatistics
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.report import EmbeddingMap
 from shared.report.maps import class_maps, nearest_classes
 from shared.run.directory import RunDirectory
@@ -31,9 +33,9 @@ class InspectConfig:
     """Embedding file (class_embeddings.safetensors)."""
     neighbours: int = 3
     """Nearest classes listed for each class."""
-    counts: str | None = None
-    """Counts of the training images, as `python -m shared.data stats -o DIR` writes them. Null: those of the run that the embeddings are
-    from, where it has some."""
+    statistics: str | None = None
+    """File with the counts of the training split, statistics_train.safetensors of python -m shared.data stats -o DIR. Null: that of the
+    run that the embeddings are from, where it has one."""
     crops: bool = False
     """Show each class in the projector by a piece of a training image, and not only by its colour. Reads the data set, and counts it if
     there are no counts."""
@@ -41,6 +43,8 @@ class InspectConfig:
     """The data set of the crops; settings of the run that the embeddings are from are the defaults."""
     output: str | None = None
     """Folder for the pictures, the tree and the projector files. Null: beside the embedding file, in inspect/."""
+    json: str | None = None
+    """Also write the nearest classes, their distances and the correlation of norms and frequency to this JSON file."""
 
     def __post_init__(self) -> None:
         if self.neighbours < 1:
@@ -59,14 +63,20 @@ def settings_of_run(given: argparse.Namespace) -> dict[str, Any]:
     return {} if run is None else flatten({"data": run.config.get("data", {})})
 
 
-def nearest_table(embeddings: ClassEmbeddings, neighbours: int) -> str:
-    """A line per class: its nearest other classes with their Euclidean distances."""
+Nearest = list[tuple[str, list[tuple[str, float]]]]
+"""Each class with the others that are nearest to it, nearest first, and their Euclidean distances."""
+
+
+def nearest_of(embeddings: ClassEmbeddings, neighbours: int) -> Nearest:
     names = embeddings.class_names
-    width = max(map(len, names))
-    lines = []
-    for name, ids, distances in zip(names, *nearest_classes(embeddings.vectors.numpy(), neighbours)):
-        lines.append(f"{name:<{width}}  {', '.join(f'{names[other]} {distance:.3f}' for other, distance in zip(ids, distances))}")
-    return "\n".join(lines)
+    found = zip(names, *nearest_classes(embeddings.vectors.numpy(), neighbours))
+    return [(name, [(names[other], float(distance)) for other, distance in zip(ids, distances)]) for name, ids, distances in found]
+
+
+def nearest_table(nearest: Nearest) -> str:
+    """A line per class."""
+    width = max(len(name) for name, _ in nearest)
+    return "\n".join(f"{name:<{width}}  {', '.join(f'{other} {distance:.3f}' for other, distance in others)}" for name, others in nearest)
 
 
 def find_counts(config: InspectConfig, embeddings: ClassEmbeddings) -> ClassStatistics | None:
@@ -76,7 +86,7 @@ def find_counts(config: InspectConfig, embeddings: ClassEmbeddings) -> ClassStat
         InputError: they count other classes than the embeddings have.
     """
     run = run_of(embeddings)
-    path = config.counts or (run.path / STATISTICS_FILE if run and (run.path / STATISTICS_FILE).is_file() else None)
+    path = config.statistics or (run.path / STATISTICS_FILE if run and (run.path / STATISTICS_FILE).is_file() else None)
     if path is None:
         return None
     statistics = ClassStatistics.load(path)
@@ -97,27 +107,36 @@ def main(config: InspectConfig) -> None:
         dataset = build_dataset(config.data, "train")
         embeddings.require_match(dataset.spec, config.embeddings)
         statistics = statistics or count_once(dataset, output / STATISTICS_FILE, config.data.num_workers)
-        statistics.require_match(dataset, config.counts or "the counts of the run")
+        statistics.require_match(dataset, config.statistics or "the counts of the run")
         palette, pictures = dataset.spec.palette, class_crops(dataset, statistics)
 
-    print(f"{len(names)} classes of {embeddings.dataset}, {vectors.shape[1]} dimensions; {embeddings.meta}")
-    print(nearest_table(embeddings, config.neighbours))
+    nearest = nearest_of(embeddings, config.neighbours)
     for drawn in class_maps(EmbeddingMap(names, vectors, palette)):
         draw_map(drawn, output / f"map_{drawn.title.replace(' ', '_')}.svg")
     tree = class_tree(vectors)
     draw_tree(tree, names, output / "tree.svg")
     write_text(output / "tree.nwk", to_newick(tree, names))
-    if statistics is None:
-        print("no norms against frequency, for want of counts: python -m shared.data stats -o DIR writes them, --counts reads them")
-    else:
+    correlation = math.nan if statistics is None else norm_correlation(embeddings, statistics.pixels)
+    if statistics is not None:
         draw_norms(embeddings, statistics.pixels, output / "norms.svg")
-        print(f"rank correlation of frequency and norm before normalisation: {norm_correlation(embeddings, statistics.pixels):.3f}")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(output) as writer:
         writer.add_embedding(
             embeddings.vectors, list(names), class_colours(palette) if pictures is None else pictures, tag="class embeddings"
         )
+    if config.json is not None:
+        about = {"dataset": embeddings.dataset, "dimensions": vectors.shape[1], "meta": embeddings.meta}
+        listed = [
+            {"class": name, "nearest": [{"class": other, "distance": distance} for other, distance in others]} for name, others in nearest
+        ]
+        write_json(config.json, about | {"norm_correlation": correlation, "classes": listed})
+    print(f"{len(names)} classes of {embeddings.dataset}, {vectors.shape[1]} dimensions; {embeddings.meta}")
+    print(nearest_table(nearest))
+    if statistics is None:
+        print("no norms against frequency: no counts were given; python -m shared.data stats -o DIR writes them, --statistics reads them")
+    else:
+        print(f"rank correlation of frequency and norm before normalisation: {correlation:.3f}")
     print(f"wrote maps, tree and projector to {output}; to see the projector: tensorboard --logdir {output}")
 
 

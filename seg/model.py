@@ -13,7 +13,7 @@ from seg.networks.deeplab import DeepLabV3Plus
 from seg.networks.smp import PREFIX, SmpNetwork
 from seg.networks.upsampling import predict_in_bands, resize
 from shared.backbone import build_backbone
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 Network = DeepLabV3Plus | SmpNetwork
 
@@ -79,9 +79,9 @@ class EmbeddingSegmenter(Segmenter):
 
     def __init__(self, network: Network, num_classes: int, embedding_dim: int, *, normalise: str = "after_upsampling") -> None:
         super().__init__(network)
-        if normalise not in ("after_upsampling", "before_upsampling"):
-            raise InputError(f"unknown normalisation order {normalise!r}; choose after_upsampling or before_upsampling")
+        choose("normalisation order", normalise, ("after_upsampling", "before_upsampling"))
         self.normalise = normalise
+        # the range of the released code; only directions count, but the length sets how fast they turn
         self.raw_class_embeddings = nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
 
     @property
@@ -100,7 +100,7 @@ class EmbeddingSegmenter(Segmenter):
         return self.upsample(features, images.shape[2:]) if upsample else features
 
     def finish(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Unit norm, or nothing where it came before."""
+        """Unit norm; unchanged where it was normalised before the upsampling."""
         return unit_norm(outputs, dim=1) if self.normalise == "after_upsampling" else outputs
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -109,6 +109,7 @@ class EmbeddingSegmenter(Segmenter):
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Unit vectors."""
+        # each view has the same say, however long its vectors are
         return unit_norm(features, dim=1)
 
 
@@ -141,14 +142,14 @@ def build_segmenter(
     dropout: float = 0.1,
     normalise: str = "after_upsampling",
     pretrained: bool = False,
-    weights_path: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Segmenter:
     """Build a segmenter and its encoder.
 
     Args:
         head: "embedding" or "softmax".
         backbone: a name that `shared.backbone.build_backbone` knows, or smp/<architecture>/<encoder>, which replaces DeepLabV3+ as well.
-        output_stride, pretrained, weights_path, norm: as in `build_backbone`.
+        output_stride, pretrained, weights, norm: as in `build_backbone`.
         num_classes: C ≥ 1.
         embedding_dim: D ≥ 1; the embedding head only.
         width, dropout: as in `DeepLabV3Plus`; without a width, 256 (64 for "tiny").
@@ -157,18 +158,17 @@ def build_segmenter(
     Raises:
         InputError: an unknown choice, or weights that are missing or do not fit.
     """
-    if head not in ("embedding", "softmax"):
-        raise InputError(f"unknown head {head!r}; choose embedding or softmax")
+    choose("head", head, ("embedding", "softmax"))
     channels = num_classes if head == "softmax" else embedding_dim
     if backbone.startswith(PREFIX):
         if norm != "batch" or width is not None:
             raise InputError(
                 f"model.backbone {backbone} has the norm and the width of its library; leave model.norm batch and model.width null"
             )
-        network: Network = SmpNetwork(backbone, channels, pretrained=pretrained, weights_path=weights_path)
+        network: Network = SmpNetwork(backbone, channels, pretrained=pretrained, weights=weights)
     else:
         default_width, rates = _HEADS.get(backbone, _PAPER_HEAD)
-        encoder = build_backbone(backbone, output_stride=output_stride, pretrained=pretrained, weights_path=weights_path, norm=norm)
+        encoder = build_backbone(backbone, output_stride=output_stride, pretrained=pretrained, weights=weights, norm=norm)
         network = DeepLabV3Plus(encoder, channels, width=width or default_width, rates=rates, norm=norm, dropout=dropout)
     if head == "softmax":
         return SoftmaxSegmenter(network)
@@ -180,6 +180,7 @@ def unit_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
 
     Ten times faster on a CPU, for dim=1 of (N, D, H, W), than `torch.nn.functional.normalize`.
     """
+    # a sum of squares leaves float16's range early, and 1e-12 is 0 there
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x * x.square().sum(dim, keepdim=True).clamp_min(1e-12).rsqrt()
 

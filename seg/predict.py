@@ -1,22 +1,32 @@
 """Label images with a trained network: `python -m seg.predict RUN IMAGES… -o DIR`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from seg.inference import ViewConfig, predict_views
 from seg.trained import TrainedSegmenter, load_segmenter
-from shared.data.pairs import expand_paths
-from shared.data.pictures import IMAGE_SUFFIXES, read_image
-from shared.data.spec import Sample
+from shared.data.picture_files import expand_paths
+from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from shared.data.spec import DatasetSpec, Sample
 from shared.data.transforms import EvalResize
+from shared.data.workers import in_threads
+from shared.errors import InputError
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 from shared.run.training import choose_device, progress
-from shared.visualise import colour_label_map, overlay, save_label_png, save_png
+from shared.visualise import colour_label_map, label_storage, overlay, save_png
+
+SMALLEST_TILE = 64
+
+THREADS, AHEAD = 4, 8
+"""That read and write pictures beside the network, and pictures that wait on either side of it."""
 
 
 @dataclass
@@ -35,8 +45,19 @@ class PredictConfig:
     """Where to compute."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """Sliding windows, scales and mirroring."""
+    tile: tuple[int, int] | None = None
+    """(height, width) in pixels of the parts in which an image is predicted, one after the other, each with a quarter of that around it:
+    the memory of a large image is then that of its pixels, 3 bytes each, and of the pictures written. Null: at once."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of the largest image that is read; a larger one is refused, as a small file may unfold to any size."""
     dry_run: bool = False
     """Check what is given, say what would be done, and stop."""
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and min(self.tile) < SMALLEST_TILE:
+            raise InputError(f"tile is {list(self.tile)}; both sides must be at least {SMALLEST_TILE}")
+        if self.max_pixels < 1:
+            raise InputError(f"max_pixels is {self.max_pixels}; it must be at least 1")
 
 
 def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig) -> torch.Tensor:
@@ -49,20 +70,62 @@ def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device
     return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
 
 
+def predict_tiles(
+    trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig, tile: tuple[int, int] | None
+) -> np.ndarray:
+    """As `predict`, tile by tile, in the type of label files."""
+    height, width = image.shape[1:]
+    ids = np.empty((height, width), label_storage(trained.spec.num_classes)[0])
+    rows, columns = tile or (height, width)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            above, before = min(top, rows // 4), min(left, columns // 4)
+            window = (..., slice(top - above, top + rows + rows // 4), slice(left - before, left + columns + columns // 4))
+            seen = predict(trained, image[window], device, views)
+            ids[top : top + rows, left : left + columns] = seen[above : above + rows, before : before + columns].numpy()
+    return ids
+
+
+def in_bands(make: Callable[[slice], np.ndarray], size: tuple[int, int], rows: int = 256) -> np.ndarray:
+    """An (H, W, 3) uint8 picture whose bands of rows `make` makes, which takes the memory of one band beside it."""
+    picture = np.empty((*size, 3), np.uint8)
+    for top in range(0, size[0], rows):
+        picture[top : top + rows] = make(slice(top, top + rows))
+    return picture
+
+
+def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, np.ndarray]) -> None:
+    """Write the three pictures of a (name, image (3, H, W) uint8, class ids (H, W) in the type of label files)."""
+    name, image, ids = prediction
+    picture = image.permute(1, 2, 0).numpy()
+    save_png(ids, output / "labels" / f"{name}.png")
+    for folder, make in (
+        ("colour", lambda band: colour_label_map(ids[band], spec.palette)),
+        ("overlay", lambda band: overlay(picture[band], ids[band], spec.palette)),
+    ):
+        save_png(in_bands(make, ids.shape), output / folder / f"{name}.png")
+
+
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
     files = expand_paths(config.images, IMAGE_SUFFIXES)
     output, spec = Path(config.output), trained.spec
+    resized = trained.meta["config"]["input"]["resize"]
+    if config.tile is not None and resized is not None:
+        raise InputError(f"tile is {list(config.tile)}, but {config.run} reads whole images, resized to {list(resized)}; leave it out")
     if config.dry_run:
         print(f"would label {len(files)} images with {spec.num_classes} classes of {spec.name} and write to {output}")
         return
-    for name, file in progress(files.items(), "predict", total=len(files), unit="image"):
-        image = read_image(file)
-        ids = predict(trained, image, device, config.views)
-        save_label_png(ids, output / "labels" / f"{name}.png", num_classes=spec.num_classes)
-        save_png(colour_label_map(ids, spec.palette), output / "colour" / f"{name}.png")
-        save_png(overlay(image.permute(1, 2, 0).numpy(), ids, spec.palette), output / "overlay" / f"{name}.png")
+    # tiles are for large images: one of them at a time is in memory
+    ahead = AHEAD if config.tile is None else 0
+    images = in_threads(partial(read_image, max_pixels=config.max_pixels), files.values(), threads=THREADS, ahead=ahead)
+    with_ids = (
+        (name, image, predict_tiles(trained, image, device, config.views, config.tile))
+        for name, image in progress(zip(files, images), "predict", total=len(files), unit="image")
+    )
+    for _ in in_threads(partial(write, output, spec), with_ids, threads=THREADS, ahead=ahead):
+        pass  # pictures are encoded while the network goes on: that takes longer than a GPU needs for an image
     print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
 
 

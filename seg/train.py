@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from seg.config import FREE_ON_RESUME, FREQUENCY_RULES, SegConfig
 from seg.inference import evaluate, summary, write_evaluation
@@ -18,19 +19,24 @@ from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
 from seg.model import Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
-from seg.training.memory import memory_advice, memory_plan
+from seg.training.memory import memory_advice
 from seg.training.monitoring import log_class_embeddings, log_predictions
-from seg.training.optimiser import build_optimiser, set_learning_rates
+from seg.training.optimiser import build_optimisers, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
-from shared.config import to_dict, to_yaml
+from seg.training.plan import print_plan, require_possible
+from seg.training.sphere import degrees_between
+from seg.training.temperature import LearnedTemperature
+from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
-from shared.data.loader import Batch, BatchLoader, build_eval_loader, build_train_loader
+from shared.data.batch import Batch
+from shared.data.early_check import check_early
+from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
 from shared.run.checkpoint import TrainingState
-from shared.run.directory import RunDirectory
+from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
 from shared.run.monitor import Monitor
 from shared.run.program import run_program
@@ -47,6 +53,7 @@ def losses_of(
     class_weights: torch.Tensor | None = None,
     weight: float | None = None,
     share: torch.Tensor | float = 1.0,
+    temperature: LearnedTemperature | None = None,
 ) -> dict[str, torch.Tensor]:
     """The terms of the loss, scalars that are already weighted.
 
@@ -55,16 +62,20 @@ def losses_of(
         class_weights: (C,), see `neighbour_cross_entropy`.
         weight: of the valid pixels together, see `valid_weights`; None: the loss counts them.
         share: weight of these pixels' mean in that of all pixels of an update, see `shares_of`.
+        temperature: where it is learned.
     """
     loss, cross_entropy, label_map = config.loss, classification_loss(config, class_weights), batch.label_maps
     classes = model.class_vectors
+    compared = classes if temperature is None else tuple(map(temperature.sharpen, classes))
     if loss.hardest is not None:
-        label_map, weight = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss), loss.hardest), None
+        value = loss.temperature if temperature is None else temperature().item()
+        assert isinstance(value, float), "a learned temperature is given"
+        label_map, weight = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss, value), loss.hardest), None
     if loss.band_rows is None:
-        classification = cross_entropy(output, *classes, label_map, total_weight=weight)
+        classification = cross_entropy(output, *compared, label_map, total_weight=weight)
     else:
         classification = loss_in_bands(
-            cross_entropy, output, *classes, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
+            cross_entropy, output, *compared, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
     terms = {"loss/cross_entropy": share * classification}
     for class_embeddings in classes:
@@ -78,7 +89,8 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
     if config.head == "softmax":
         return partial(class_cross_entropy, class_weights=class_weights)
     loss = config.loss
-    choices: dict[str, Any] = {"temperature": loss.temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
+    temperature = 1.0 if loss.temperature == "learned" else loss.temperature  # see `LearnedTemperature.sharpen`
+    choices: dict[str, Any] = {"temperature": temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
     if loss.candidates == "all":
         return partial(exact_cross_entropy, class_weights=class_weights, **choices)
     return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
@@ -110,26 +122,35 @@ def train(config: SegConfig) -> None:
     rule = config.loss.class_weights
     class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
     val_loader = build_eval_loader(
-        val_set, eval_transform(config.input), batch_size=settings.batch_size, num_workers=0, samples=my_share(len(val_set))
+        val_set,
+        eval_transform(config.input),
+        batch_size=settings.batch_size,
+        num_workers=config.data.num_workers,
+        samples=my_share(len(val_set)),
     )
+    check_early(train_set)
+    early = check_early(val_set)
 
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
-    optimizer = build_optimiser(
-        model, lr=settings.learning_rate, backbone_factor=settings.backbone_factor, weight_decay=settings.weight_decay
-    )
+    require_possible(config, model, training_size(config.input, train_set), early)
+    temperature = LearnedTemperature().to(device) if config.head == "embedding" and config.loss.temperature == "learned" else None
+    optimizers = build_optimisers(model, settings, temperature)
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:
-        _print_plan(config, run, model, train_set, val_set, device)
+        print_plan(config, run, model, train_set, val_set, early, device)
         return
-    updater = Updater(optimizer, device, settings.precision, settings.clip_norm)
-    state = TrainingState({"model": model}, {"optimizer": optimizer}, describe(config, spec))
+    updater = Updater(list(optimizers.values()), device, settings.precision, settings.clip_norm)
+    modules: dict[str, nn.Module] = {"model": model} | ({} if temperature is None else {"temperature": temperature})
+    state = TrainingState(modules, optimizers, describe(config, spec))
     means = state.small["means"] = RunningMeans()
     images = settings.batch_size * settings.accumulation * world_size()
-    monitor = state.small["monitor"] = Monitor({"model": optimizer}, images, device)
+    monitor = state.small["monitor"] = Monitor({"model": updater}, images, device)
     state.small["scaler"] = updater.scaler
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
+    if early is not None:
+        run.log(early.line(val_set.split))
     network = in_precision(model, device, settings.precision)
     if statistics is None and config.needs_statistics:
         with first_one_first():
@@ -156,8 +177,14 @@ def train(config: SegConfig) -> None:
     advice = partial(memory_advice, config, spec.num_classes, training_size(config.input, train_set), device)
     guard = UpdateGuard(settings.not_finite, [model], run, advice)
     stop = StopRequest()
+
+    def evaluation_is_due() -> bool:
+        return state.evaluated < state.step and (state.step % settings.eval_every == 0 or state.step == settings.steps)
+
+    if evaluation_is_due():
+        validate(run, state, model, val_loader, val_set, config, device)  # the run was saved before it and went no further
     for step in stop.watch(progress(range(state.step, end), "train", total=end, initial=state.step)):
-        rates = set_learning_rates(optimizer, step, settings.steps)
+        rates = set_learning_rates(optimizers.values(), step, settings.steps, settings.warmup)
         seed_step(settings.seed, step, rank())
         passes = [next(batches) for _ in range(settings.accumulation)]
         terms: dict[str, torch.Tensor] = {}
@@ -168,33 +195,53 @@ def train(config: SegConfig) -> None:
                 names += batch.names
                 # the output gets no name here, so that it is gone before the backward pass, where memory peaks
                 full = config.loss.band_rows is None
-                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, weight, share)
+                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, weight, share, temperature)
                 require_finite(losses)
                 updater.backward(losses)
                 add_terms(terms, losses)
+            classes_before = [vectors.detach() for vectors in model.class_vectors]
             updater.update()
+            for before, after in zip(classes_before, model.class_vectors):
+                terms["class_turn"] = degrees_between(before, after.detach()).mean()
             means.add(terms)
         state.step = step + 1
 
         if state.step % settings.log_every == 0 or state.step == settings.steps:
-            run.log_metrics(state.step, means.take() | rates | monitor.gradient_norms())
+            learned = {} if temperature is None else {"temperature": temperature().item()}
+            run.log_metrics(state.step, means.take() | rates | learned | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
-        if state.step % settings.eval_every == 0 or state.step == settings.steps:
-            scores = summary(evaluate(model, val_loader, spec.num_classes, device))
-            run.log_metrics(state.step, {f"val/{key}": value for key, value in scores.items()})
-            if is_first():
-                log_predictions(run, model, val_loader, spec, state.step, device)
-            if state.best is None or scores["miou"] > state.best:
-                state.best = scores["miou"]
-                state.save(run.checkpoint("best"))
-        if stop.due() or state.step % settings.save_every == 0 or state.step == end:
+        if stop.due() or evaluation_is_due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"), run.checkpoint("previous"))
+        if evaluation_is_due() and not stop.accepted:
+            validate(run, state, model, val_loader, val_set, config, device)
+            stop.due()
 
     # --- Best checkpoint: figures and exports ---------------------------------------------------------------------------
     leave_if_asked(stop, run, state)
     if state.step == settings.steps:
         finish(run, config, val_loader, len(val_set), device)
     run.close()
+
+
+def validate(
+    run: RunDirectory,
+    state: TrainingState,
+    model: Segmenter,
+    val_loader: BatchLoader,
+    val_set: SegmentationDataset,
+    config: SegConfig,
+    device: torch.device,
+) -> None:
+    """Score the network as it is, log that, keep it where it is the best so far, and save that this step is evaluated."""
+    scores = summary(evaluate(model, val_loader, val_set.spec.num_classes, device))
+    run.log_metrics(state.step, {f"{EVALUATION}{key}": value for key, value in scores.items()})
+    if is_first():
+        log_predictions(run, model, val_set, eval_transform(config.input), state.step, device)
+    state.evaluated = state.step
+    if state.best is None or scores["miou"] > state.best:
+        state.best = scores["miou"]
+        state.save(run.checkpoint("best"))
+    state.save(run.checkpoint("last"))
 
 
 def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_images: int, device: torch.device) -> None:
@@ -218,22 +265,6 @@ def finish(run: RunDirectory, config: SegConfig, val_loader: BatchLoader, num_im
     log_class_embeddings(run, trained)
     for path in export(trained, run.path, about):
         run.log(f"wrote {path}")
-
-
-def _print_plan(
-    config: SegConfig,
-    run: RunDirectory,
-    model: Segmenter,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    device: torch.device,
-) -> None:
-    if not is_first():
-        return
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(to_yaml(to_dict(config)))
-    print(f"{len(train_set)} training and {len(val_set)} validation images; {parameters:,} parameters; on {device}; would write {run.path}")
-    print(memory_plan(config, train_set.spec.num_classes, training_size(config.input, train_set), device))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ from shared.backbone import Backbone
 from shared.config import to_dict
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
-from shared.encoder_file import save_encoder
+from shared.encoder_file import ENCODER_FILE, save_encoder
 from shared.run.checkpoint import load_module, read_checkpoint
 from shared.run.directory import RunDirectory
 
 EMBEDDINGS_FILE = "class_embeddings.safetensors"
-ENCODER_FILE = "encoder.safetensors"
 
 
 def segmenter_from(head: str, num_classes: int, model: ModelConfig) -> Segmenter:
@@ -54,7 +53,7 @@ def load_segmenter(run: RunDirectory, which: str, device: torch.device) -> Train
     path = run.checkpoint(which)
     tensors, meta = read_checkpoint(path)
     spec = DatasetSpec(meta["dataset"], tuple(meta["class_names"]), np.array(meta["palette"], np.uint8))
-    settings = ModelConfig(**(meta["config"]["model"] | {"pretrained": False, "weights_path": None}))
+    settings = ModelConfig(**(meta["config"]["model"] | {"pretrained": False, "weights": None}))
     model = segmenter_from(meta["config"]["head"], spec.num_classes, settings)
     load_module(model, tensors, "model", path)
     return TrainedSegmenter(model.to(device).eval(), spec, meta)

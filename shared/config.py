@@ -1,27 +1,46 @@
 """Configuration: commented dataclasses in, typed and checked settings out.
 
 Every program declares one dataclass. Its fields, with the sentence under each, are the command line (`--section.key value`),
-the YAML file (`--config FILE`) and the help text. jsonargparse does the parsing; this file only gives its errors one line.
+the YAML file (`--config FILE`) and the help text. jsonargparse does the parsing; this file spells switches out before it, and gives
+its errors one line.
 """
 
 import argparse
+import copy
 import dataclasses
-import difflib
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from shared.errors import InputError
+from shared.errors import InputError, nearest
 
 Config = TypeVar("Config")
+
+RENAMED = (
+    ("model.weights_path", "model.weights"),
+    ("inception_weights", "weights"),
+    ("encoder", "features"),
+    ("encoder", "style_encoder"),
+    ("counts", "statistics"),
+    ("output", "json"),
+    ("save_statistics", "save_real"),
+    ("statistics_only", "moments_only"),
+)
+"""Options that had another name, and their name today. An entry concerns the programs that know the new name and not the old one."""
+SWITCHES = (
+    "Of an option that is true or false, the name alone means true: --dry-run, --dry-run true and --dry-run=true are the same; so are "
+    "--input.no-flip and --input.flip false. In names - and _ are the same."
+)
 
 
 @dataclass
@@ -49,7 +68,7 @@ class TrainConfig:
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the networks; losses and distances stay in float32."""
     not_finite: Literal["stop", "skip"] = "stop"
-    """What an update does whose loss or gradient is infinite or no number: stop before the weights move, or leave this update out."""
+    """What an update does whose loss or gradient is not finite: stop before the weights move, or leave this update out."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "save_every", "log_every"):
@@ -80,7 +99,7 @@ def parse_config(
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _build_parser(config_class, program, positional or {}, short or {})
-    arguments = _expand_switches(list(sys.argv[1:] if argv is None else argv))
+    arguments = _spell_out(list(sys.argv[1:] if argv is None else argv), config_class)
     try:
         values = parser.parse_args(arguments)
         if inherit is not None:
@@ -88,30 +107,60 @@ def parse_config(
             values = parser.parse_args(arguments)
         settings = parser.instantiate(values)
     except argparse.ArgumentError as error:
-        raise InputError(_explain(str(error), config_class)) from error
+        raise InputError(_explain(str(error), config_class, positional or {})) from error
     except UnicodeDecodeError as error:
         raise InputError(f"a file of settings is not UTF-8 text ({error}); check what --config names") from error
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
 
 
-_SWITCHES = ("dry_run", "as_published")
+def _spell_out(arguments: list[str], config_class: type) -> list[str]:
+    """The command line as the parser reads it: `_` for the `-` in names of options, and every switch with its value.
+
+    An option that had another name goes by it still, and the new one is told in a line.
+    """
+    hints = dict(_settings(config_class))
+    known = {*hints, *(key[:end] for key in hints for end, sign in enumerate(key) if sign == "."), "config", "print_config"}
+    waiting, spelled = deque(arguments), []
+    while waiting:
+        argument = waiting.popleft()
+        option, equals, value = argument.partition("=")
+        name = "output" if option == "-o" else option[2:].replace("-", "_") if option.startswith("--") else ""
+        if name not in known and (new := _new_name(name, known)) is not None:
+            print(f"note: {option} is now --{new}", file=sys.stderr, flush=True)
+            name = new
+        if is_switch(hints.get(name)) and not equals:
+            values = ("true", "false", "null") if type(None) in get_args(hints[name]) else ("true", "false")
+            argument = f"--{name}={waiting.popleft() if waiting and waiting[0].lower() in values else 'true'}"
+        elif name in known:
+            argument = f"--{name}{equals}{value}"
+        elif is_switch(hints.get(_without_no(name))) and not equals:
+            argument = f"--{_without_no(name)}=false"
+        spelled.append(argument)
+    return spelled
 
 
-def _expand_switches(arguments: list[str]) -> list[str]:
-    """`--dry-run`, with or without a value, means `--dry_run true`; so with the other switches."""
-    expanded = []
-    for argument, after in zip(arguments, [*arguments[1:], ""]):
-        name = argument.removeprefix("--").replace("-", "_")
-        if argument.startswith("--") and name in _SWITCHES:
-            argument = f"--{name}" if after.lower() in ("true", "false") else f"--{name}=true"
-        expanded.append(argument)
-    return expanded
+def is_switch(hint: Any) -> bool:
+    """Whether a field of this type is true, false or, perhaps, null."""
+    return hint is bool or (get_origin(hint) in (Union, UnionType) and bool in get_args(hint))
+
+
+def _without_no(name: str) -> str:
+    """input.no_flip -> input.flip; other names as they are."""
+    section, dot, last = name.rpartition(".")
+    return f"{section}{dot}{last.removeprefix('no_')}"
+
+
+def _new_name(name: str, known: Collection[str]) -> str | None:
+    """What an option that is not known is called today, where it is known under another name."""
+    return next((new for old, new in RENAMED if old == name and new in known), None)
 
 
 def _build_parser(config_class: type, program: str, positional: dict[str, str | None], short: dict[str, str]) -> ArgumentParser:
     classes = [base for base in reversed(config_class.__mro__) if dataclasses.is_dataclass(base)]
     help_of = {entry.arg_name: entry.description or "" for base in classes for entry in parse_from_object(base).params}
-    parser = ArgumentParser(prog=f"python -m {program}", exit_on_error=False, allow_abbrev=False, description=config_class.__doc__)
+    parser = ArgumentParser(
+        prog=f"python -m {program}", exit_on_error=False, allow_abbrev=False, description=config_class.__doc__, epilog=SWITCHES
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
     hints = typing.get_type_hints(config_class)
     for name, nargs in positional.items():
@@ -125,32 +174,47 @@ def _build_parser(config_class: type, program: str, positional: dict[str, str | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parser.add_class_arguments(config_class, None, skip={*positional, *short})
+    switches = [key for key, hint in _settings(config_class) if is_switch(hint)]
+    for action in parser._actions:
+        if action.dest in switches:
+            action.metavar = "[true|false]"
     return parser
 
 
-def known_keys(config_class: type, prefix: str = "") -> list[str]:
+def known_keys(config_class: type) -> list[str]:
     """Dotted names of every setting of `config_class`."""
-    keys: list[str] = []
+    return [key for key, _ in _settings(config_class)]
+
+
+def _settings(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and type of every setting of `config_class`, its sections entered."""
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         inner = hints[field.name]
-        section = isinstance(inner, type) and dataclasses.is_dataclass(inner)
-        keys += known_keys(inner, f"{prefix}{field.name}.") if section else [prefix + field.name]
-    return keys
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield from _settings(inner, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, inner
 
 
-def _explain(message: str, config_class: type) -> str:
-    """One line for a parser's error; unknown keys get the nearest and all known ones."""
+def _explain(message: str, config_class: type, positional: Collection[str]) -> str:
+    """One line for a parser's error; unknown keys get the nearest and all known ones, or their name of today."""
     line = " ".join(message.split()).replace("<class '", "").replace("'>", "").replace("typing.", "")
-    if "nrecognized" not in line and "does not accept" not in line:
+    before, are_missing, names = line.partition("arguments are required: ")
+    if are_missing:
+        return before + are_missing + ", ".join(name if name in positional else f"--{name}" for name in names.split(", "))
+    if not any(words in line for words in ("nrecognized", "does not accept", "is not accepted")):
         return line
     if "--" not in line and "'" not in line:  # a word that belongs to no option: the positional ones are already taken
         return f"{line}; files and folders come before the options"
-    wanted = line.split("--")[-1].split()[0] if "--" in line else line.split("'")[-2]
     keys = known_keys(config_class)
+    # from the command line, or `Group 'model' does not accept option 'x'` and `Option 'x' is not accepted` from a file
+    wanted = line.split("--")[-1].split()[0] if "--" in line else ".".join(line.split("'")[1::2])
+    if (new := _new_name(wanted, keys)) is not None:
+        raise InputError(f"{wanted} is now {new}; change its name in the file")
     tails = {key.split(".")[-1]: key for key in keys}
-    near = difflib.get_close_matches(wanted, [*keys, *tails], n=1)
-    hint = f"; did you mean {tails.get(near[0], near[0])}?" if near else ""
+    near = nearest(wanted, [*keys, *tails]) or nearest(wanted.split(".")[-1], tails)
+    hint = f"; did you mean {tails.get(near, near)}?" if near else ";"
     return f"{line}{hint} Known keys: {', '.join(keys)}"
 
 
@@ -190,6 +254,25 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a run stored, some perhaps under the names that they had then, under those of today."""
+    config = copy.deepcopy(config)
+    for old, new in RENAMED:
+        (before, last), (after, today) = (_place(config, name) for name in (old, new))
+        if last in before:
+            after[today] = before.pop(last)
+    return config
+
+
+def _place(config: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section of a dotted name, empty where there is none, and the last part of the name."""
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = config.get(section)
+        config = inner if isinstance(inner, dict) else {}
+    return config, last
 
 
 def require_same_settings(stored: dict[str, Any], given: dict[str, Any], *, free: set[str], where: str) -> None:

@@ -39,6 +39,7 @@ def join_processes(device_type: str) -> None:
                 f"process {local_rank()} of this machine has no GPU: it has {torch.cuda.device_count()}; lower torchrun's --nproc-per-node"
             )
         torch.cuda.set_device(local_rank())
+    # both on GPUs too: flags and gathered objects are on the CPU, which NCCL does not send
     dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
 
 
@@ -85,6 +86,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _all_reduced(tensor: Tensor) -> Tensor:
+    # a copy, as all_reduce overwrites; contiguous, as it adds memory as it lies, and strides may differ between processes
     total = tensor.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
@@ -96,6 +98,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     learners = [parameter for parameter in parameters if parameter.requires_grad]
+    # all have to send the same messages, so what any process has a gradient for is sent by all
     have = sum_over_processes(torch.tensor([float(parameter.grad is not None) for parameter in learners]))
     learners = [parameter for parameter, processes in zip(learners, have.tolist()) if processes > 0]
     for parameter in learners:

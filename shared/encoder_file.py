@@ -1,5 +1,7 @@
-"""The encoder file: a trained backbone that serves as feature network where the Inception weights cannot be had."""
+"""The encoder file: a trained backbone that serves as feature network where the Inception weights are not available."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,11 @@ from torch import nn
 from shared.backbone import build_backbone
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors, write_tensors
+from shared.run.directory import RunDirectory, find_runs
 
 FORMAT = "encoder/1"
+ENCODER_FILE = "encoder.safetensors"
+"""Name of the file in a run directory of segmentation."""
 
 
 def save_encoder(path: str | Path, backbone: nn.Module, meta: dict[str, Any]) -> None:
@@ -42,6 +47,16 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not hold a {meta['backbone']} encoder that can be rebuilt: {reason}") from error
     return backbone.eval(), meta
+
+
+def softmax_runs(dataset: str | None = None) -> Iterator[RunDirectory]:
+    """The finished runs of `seg.train --head softmax` under runs/, newest first; of one data set, or of any."""
+    for run in find_runs("seg.train"):
+        evaluation = run.path / "evaluation.json"
+        if evaluation.is_file():
+            about = json.loads(evaluation.read_text(encoding="utf-8"))
+            if about["head"] == "softmax" and dataset in (None, about["dataset"]):
+                yield run
 
 
 def _require_keys(meta: dict[str, Any], path: str | Path) -> None:

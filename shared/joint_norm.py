@@ -28,6 +28,7 @@ def joint_moments(mine: Moments) -> Moments:
     if world_size() == 1:
         return mine
     message = torch.cat([mine.mean, mine.variance, mine.mean.new_tensor([float(mine.values)])])
+    # gathered as a sum of rows, of which each process fills its own: that sum has a backward pass
     before, after = message.new_zeros(rank(), len(message)), message.new_zeros(world_size() - rank() - 1, len(message))
     rows = sum_over_processes(torch.cat([before, message[None], after]))
     means, variances = rows[:, :-1].chunk(2, dim=1)
@@ -43,6 +44,7 @@ class JointBatchNorm(nn.SyncBatchNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        # torch's kernels, where torch has them
         if not self.training or world_size() == 1 or input.device.type == "cuda":
             return super().forward(input)
         values = input.to(torch.promote_types(input.dtype, torch.float32))
@@ -66,6 +68,7 @@ class JointBatchNorm(nn.SyncBatchNorm):
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         count = moments.values
         self.running_mean.lerp_(moments.mean.to(self.running_mean.dtype), momentum)
+        # the unbiased variance, as BatchNorm2d keeps it
         self.running_var.lerp_((moments.variance * (count / (count - 1))).to(self.running_var.dtype), momentum)
 
 
@@ -79,6 +82,7 @@ def merge_running_statistics(*networks: nn.Module) -> None:
         return
     for network in networks:
         for module in network.modules():
+            # JointBatchNorm is none of these: its statistics are equal in all processes already
             if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
                 for statistics in (module.running_mean, module.running_var):
                     statistics.copy_(sum_over_processes(statistics) / world_size())

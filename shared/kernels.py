@@ -49,6 +49,7 @@ def compiled(function: Callable[..., Any], returns: Any, *arguments: Any) -> Cal
     signature = returns(*arguments)
     try:
         return njit([signature], nogil=True, cache=True)(function)
+    # what numba raises where it finds no folder to write to
     except (RuntimeError, OSError):
         return njit([signature], nogil=True)(function)
 
@@ -111,7 +112,7 @@ def kernels_missing(module: str, device: torch.device) -> bool:
 
 
 def require_kernels(module: str, tensor: torch.Tensor, *, what: str, instead: str) -> None:
-    """Refuse, with an InputError, what kernels cannot run on: a device that is no CUDA device, unless Triton interprets them.
+    """Refuse, with an InputError, what kernels cannot run on: a device other than CUDA, unless Triton interprets them.
 
     Args:
         module: of the kernels.
@@ -154,6 +155,7 @@ def kernels_agree(
         warnings.warn(f"the Triton kernels do not run on {where} ({error}); plain torch computes {what}", stacklevel=3)
         return False
     worst = max(float((a.double() - b.double()).norm() / b.double().norm()) for a, b in pairs)
+    # not `>=`, which nan would pass
     if not worst < tolerance:
         warnings.warn(f"the Triton kernels are off by {worst:.1e} on {where}; plain torch computes {what}", stacklevel=3)
     return worst < tolerance

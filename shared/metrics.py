@@ -47,6 +47,7 @@ class ConfusionMatrix:
         label_ids, predicted_ids = self._integers(label_map, "label map"), self._integers(prediction, "prediction")
         valid = label_ids != self.ignore_index
         label_ids, predicted_ids = label_ids[valid], predicted_ids[valid]
+        # before anything is added: a wrong id would be the pair of another label
         self._require_range(label_ids, "label map")
         self._require_range(predicted_ids, "prediction")
         pairs = label_ids * self.num_classes + predicted_ids
@@ -91,6 +92,7 @@ class ConfusionMatrix:
     def iou(self) -> torch.Tensor:
         """Intersection over union per class, (C,) float64 in [0, 1]; nan for a class that neither labels nor predictions hold."""
         labelled, predicted, right = self._totals()
+        # float64, as float32 counts exactly to 2²⁴ only, which a few images pass
         return (right.double() / (labelled + predicted - right)).cpu()  # 0 / 0 is nan
 
     def miou(self) -> float:
@@ -171,6 +173,7 @@ class _DenseCounts:
 
     def add(self, pairs: torch.Tensor, counts: torch.Tensor) -> None:
         """Add counts (n,) int64 of pair ids (n,) int64, which may repeat."""
+        # into the matrix itself: bincount would make a second one of C × C at every call
         self._counts = self._counts.to(pairs.device).scatter_add_(0, pairs, counts)
 
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,6 +60,7 @@ def create(name: str, output_stride: int, *, pretrained: bool = False) -> Encode
             f"unknown backbone {name!r}; choose one of {', '.join(OURS)}, another encoder of timm, or smp/<architecture>/<encoder>{hint}"
         )
     network = _network(name, output_stride, pretrained)
+    _pad_by_parity(network)
     channels, strides = tuple(network.feature_info.channels()), tuple(network.feature_info.reduction())
     features = _Features(network)
     _choose_padding(features, name, channels, strides)
@@ -95,13 +96,46 @@ def _created(name: str, pretrained: bool, dilated: dict[str, Any]) -> nn.Module:
     except OSError as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
-            f"cannot fetch the weights of timm's {name} ({reason}); set model.weights_path to a file in timm's layout, or model.pretrained "
+            f"cannot fetch the weights of timm's {name} ({reason}); set model.weights to a file in timm's layout, or model.pretrained "
             "to false"
         ) from error
     except RuntimeError as error:
         if "No pretrained weights" in str(error):
-            raise InputError(f"timm has no weights of {name}; set model.pretrained to false, or model.weights_path to a file") from error
+            raise InputError(f"timm has no weights of {name}; set model.pretrained to false, or model.weights to a file") from error
         raise
+
+
+class _HalvingConvolution(nn.Conv2d):
+    """A convolution of stride 2 whose padding is TensorFlow's "same": one row and column more before an odd side than before an even one.
+
+    timm works the padding out of the number of results, which leaves exporters with expressions that they cannot solve.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        before, after = (self.kernel_size[0] - 3) // 2, (self.kernel_size[0] - 1) // 2
+        height, width = input.shape[2:]
+        padded = F.pad(input, (before + width % 2, after, before + height % 2, after))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+def _pad_by_parity(network: nn.Module) -> None:
+    """Put `_HalvingConvolution` in the place of timm's convolutions that do the same."""
+    from timm.layers import Conv2dSame
+
+    for name, child in network.named_children():
+        if isinstance(child, Conv2dSame) and _halves(child):
+            kernel, plain = int(child.kernel_size[0]), child.bias is None
+            halving = _HalvingConvolution(child.in_channels, child.out_channels, kernel, 2, groups=child.groups, bias=not plain)
+            halving.load_state_dict(child.state_dict())
+            setattr(network, name, halving)
+        else:
+            _pad_by_parity(child)
+
+
+def _halves(convolution: nn.Conv2d) -> bool:
+    kernel = convolution.kernel_size[0]
+    shape = (convolution.kernel_size, convolution.stride, convolution.dilation)
+    return kernel % 2 == 1 and kernel > 1 and shape == ((kernel, kernel), (2, 2), (1, 1))
 
 
 class _Features(nn.Module):

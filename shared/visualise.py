@@ -81,21 +81,20 @@ def to_uint8(images: torch.Tensor, *, value_range: tuple[float, float]) -> np.nd
 
 
 def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, *, columns: int, gap: int = 2, background: int = 255) -> np.ndarray:
-    """Put pictures of one size side by side, row by row.
+    """Put pictures side by side, row by row, each at the top left of a cell that has room for the largest.
 
     Args:
-        pictures: each (H, W, 3) uint8.
-        gap: pixels between them, of the grey value `background`.
+        pictures: each (H, W, 3) uint8; sizes may differ.
+        gap: pixels between the cells, of the grey value `background`, as is what a picture leaves free.
     """
-    sizes = {picture.shape for picture in pictures}
-    if len(sizes) != 1:
-        raise InputError(f"a grid needs pictures of one size; there are {sorted(sizes) or 'none'}")
-    height, width, _ = sizes.pop()
+    if len(pictures) == 0:
+        raise InputError("a grid needs pictures; there are none")
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
     rows = -(-len(pictures) // columns)
     grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, np.uint8)
     for index, picture in enumerate(pictures):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
-        grid[top : top + height, left : left + width] = picture
+        grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return grid
 
 

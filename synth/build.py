@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from shared.embedding_file import ClassEmbeddings
 from synth.config import DiscriminatorConfig, GeneratorConfig, LossConfig, SynthConfig
@@ -88,7 +87,3 @@ def style_encoder_from(config: GeneratorConfig, size: tuple[int, int]) -> StyleE
         return None
     image_size = min(256, 2 ** int(np.log2(max(size))))
     return StyleEncoder(image_size=image_size, width=config.width, z_dim=config.style_dim)
-
-
-def parameter_count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,6 +1,6 @@
 """Weights in the layout of the published SPADE models: `latest_net_G.pth`, `latest_net_D.pth`, `latest_net_E.pth`.
 
-Our parameters have the published names and shapes, but for the kernels that read the semantic map: its channels are ordered by a
+Our parameters have the published names and shapes, except for the kernels that read the semantic map: its channels are ordered by a
 `LabelConvention`, which a network that was loaded keeps, so that saving restores what was read, bit for bit.
 """
 
@@ -43,14 +43,17 @@ def load_official_generator(
     hidden = require_tensor(state, "head_0.norm_0.mlp_shared.0.weight", where, 4)
     channels, has_style = hidden.shape[1], fc.ndim == 2
     labels = labels or convention_of(channels)
+    # of a style: height × width of the first features, as `fc` has 16·ngf channels for each
     start_pixels = len(fc) // len(bias) if has_style else None
     upsampling = _choose_upsampling(state, upsampling, crop_size, aspect_ratio, start_pixels, where)
     semantics = build_semantics("onehot", labels.num_classes(channels), instance_edges=labels.instance_edges)
     generator = SpadeGenerator(
         semantics,
         image_size=published_image_size(crop_size, aspect_ratio, upsampling),
+        # at least 1: a file with other shapes is then refused by the name of a tensor
         width=max(1, len(bias) // 16),
         upsampling=upsampling,
+        # instance norm leaves no tensors in a state dict
         norm="batch" if "head_0.norm_0.param_free_norm.running_mean" in state else "instance",
         hidden=len(hidden),
         z_dim=fc.shape[1] if has_style else None,
@@ -70,6 +73,7 @@ def load_official_discriminator(source: Source, *, labels: LabelConvention | Non
         build_semantics("onehot", num_classes, instance_edges=labels.instance_edges),
         width=len(first),
         num_scales=count_numbers(state, r"discriminator_(\d+)\..*"),
+        # one of them predicts, and is not counted
         num_layers=max(1, count_numbers(state, r"discriminator_0\.model(\d+)\..*") - 1),
     )
     discriminator.published_labels = labels
@@ -140,6 +144,7 @@ def _choose_upsampling(
     state: dict[str, Tensor], given: str | None, crop_size: int, aspect_ratio: float, start_pixels: int | None, where: str
 ) -> str:
     """Which of the three the weights are of. start_pixels: of the first features, which a generator with style tells."""
+    # "normal" and "more" differ in an upsampling alone, which has no weights
     possible = ["most"] if "up_4.conv_0.bias" in state else ["normal", "more"]
     if start_pixels is not None:
         possible = [name for name in possible if _start_pixels(crop_size, aspect_ratio, name) == start_pixels]

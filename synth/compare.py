@@ -27,6 +27,7 @@ from synth.comparison.arms import (
     layout_samples,
     options_of,
 )
+from synth.comparison.checks import require_arms, require_images, require_segmenter
 from synth.comparison.commands import CommandLog
 from synth.comparison.config import FREE_TO_COMPARE, CompareConfig, Variant
 from synth.comparison.report import (
@@ -44,8 +45,8 @@ from synth.comparison.scoring import Scorer, diversity_score, feature_networks, 
 from synth.config import Protocol
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
-from synth.semantics.build import READS_EMBEDDINGS, is_table
-from synth.semantics.class_tables import EMBEDDINGS_FILE, find_embeddings, read_class_table
+from synth.semantics.build import READS_EMBEDDINGS
+from synth.semantics.class_tables import EMBEDDINGS_FILE, find_embeddings
 from synth.training.perceptual import choose_perceptual
 
 
@@ -57,13 +58,16 @@ def compare(config: CompareConfig) -> None:
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec, device = val_set.spec, choose_device(config.train.device)
     embeddings_path = find_embeddings(config.embeddings, spec, required=any(READS_EMBEDDINGS.get(name, False) for name in config.semantics))
-    for name in filter(is_table, config.semantics):
-        read_class_table(name).rows_of(spec.class_names, spec.name)
+    embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
     segmenter = find_segmenter(config.segmenter, spec)
+    require_images(train_set, val_set)
+    require_segmenter(segmenter, spec)
     networks, pair_distance = feature_networks(config, segmenter, device), pair_distance_for(config, segmenter, device)
     run = RunDirectory.choose("synth.compare", spec.name, config.run_dir)
-    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"]["perceptual"] if run.config_path.is_file() else None)
+    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"].get("perceptual") if run.config_path.is_file() else None)
     arms, own_embeddings = arms_of(config, run.path), embedding_trainings(config, run.path)
+    require_arms(config, arms, embeddings, val_set)
+    segmentation = None if config.segmentation is None else read_yaml(Path(config.segmentation)) | {"data": to_dict(config.data)}
     if config.dry_run:
         print(to_yaml(to_dict(config)))
         commands_to_run = [*own_embeddings.values(), *(training_command(arm, config, run.path, embeddings_path) for arm in arms)]
@@ -74,12 +78,13 @@ def compare(config: CompareConfig) -> None:
         return
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
     write_text(run.path / PROTOCOL, to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
-    if config.segmentation is not None:
-        settings = read_yaml(Path(config.segmentation)) | {"data": to_dict(config.data)}
-        write_text(run.path / SEGMENTATION, to_yaml(settings))
+    if segmentation is not None:
+        write_text(run.path / SEGMENTATION, to_yaml(segmentation))
     commands = CommandLog(run.path / "commands.json", config.jobs)
     transform, batch_size = eval_transform(config.input, multiple=multiple), config.train.batch_size
-    loader = build_eval_loader(val_set, transform, batch_size=batch_size, num_workers=0)
+    loader, others = (
+        build_eval_loader(split, transform, batch_size=batch_size, num_workers=config.data.num_workers) for split in (val_set, train_set)
+    )
     names = write_real(run.path / "real", loader, spec)
 
     # --- Train and generate ---------------------------------------------------------------------------------------------
@@ -91,16 +96,15 @@ def compare(config: CompareConfig) -> None:
         generate_images(arm, loader, device)
 
     # --- Score ----------------------------------------------------------------------------------------------------------
-    scorer = Scorer(networks, segmenter, commands, run.path / "real", names, spec)
+    scorer = Scorer(networks, segmenter, commands, run.path / "real", names, spec, config.data.num_workers)
     scorer.segment([arm.images for arm in arms])
     runs = [score_arm(scorer, arm) for arm in arms]
     if pair_distance is not None:
         measured = [diversity_score(pair_distance, layout_samples(arm, loader, device, config.samples)) for arm in arms]
         runs = [replace(run_of_arm, scores={**run_of_arm.scores, **more}) for run_of_arm, more in zip(runs, measured)]
-    references = scorer.references(build_eval_loader(train_set, transform, batch_size=batch_size, num_workers=0), loader)
+    references = scorer.references(others, loader)
 
     # --- Report ---------------------------------------------------------------------------------------------------------
-    embeddings = None if embeddings_path is None else ClassEmbeddings.load(embeddings_path)
     pictures = layout_pictures(arms, shown_names(names, config.pictures), run.path / "real", loader, spec)
     report = ComparisonReport(
         title=f"{'Discriminators' if config.discriminators else 'Semantics'} compared on {spec.name}",

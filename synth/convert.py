@@ -7,7 +7,10 @@ from typing import Any, Literal
 import torch
 
 from shared.config import to_dict
-from shared.data.pictures import LabelCodes
+from shared.data import cityscapes, cocostuff
+from shared.data.class_lists import read_class_names
+from shared.data.label_rules import LabelRule, LabelRules
+from shared.data.labels import LabelCodes
 from shared.errors import InputError
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import RunDirectory
@@ -48,8 +51,8 @@ class ConvertConfig:
     ignore_value: int | None = None
     """Value of ignored pixels in the label files. Null: 255."""
     class_names: str | None = None
-    """Text file with a class name per line. Null: the classes are numbered."""
-    encoder: str | None = None
+    """File of class names, as data.folder.class_names of a data set. Null: the classes are numbered."""
+    style_encoder: str | None = None
     """latest_net_E.pth, for generators with style."""
     rank: int | None = None
     """Convert to class embeddings of this length. Null: the generator stays as it is."""
@@ -130,17 +133,17 @@ def _require_classes(generator: SpadeGenerator, model: str) -> None:
 
 def _read_encoder(config: ConvertConfig, generator: SpadeGenerator) -> StyleEncoder | None:
     if generator.z_dim is None:
-        if config.encoder is not None:
-            raise InputError(f"encoder {config.encoder} was given, but the generator has no style; leave it out")
+        if config.style_encoder is not None:
+            raise InputError(f"style_encoder {config.style_encoder} was given, but the generator has no style; leave it out")
         return None
-    if config.encoder is None:
-        raise InputError(f"{config.source} is a generator with style; give its latest_net_E.pth with --encoder")
-    encoder, fitting = load_official_encoder(config.encoder), style_encoder_from(_settings(generator), generator.image_size)
+    if config.style_encoder is None:
+        raise InputError(f"{config.source} is a generator with style; give its latest_net_E.pth with --style_encoder")
+    encoder, fitting = load_official_encoder(config.style_encoder), style_encoder_from(_settings(generator), generator.image_size)
     assert fitting is not None
     of_file, wanted = ([value.shape for value in network.state_dict().values()] for network in (encoder, fitting))
     if of_file != wanted:
         sizes = f"{generator.z_dim} style values and {in_pixels(generator.image_size)} pixels"
-        raise InputError(f"{config.encoder} is not the encoder of this generator of {sizes}; give the two files of one training")
+        raise InputError(f"{config.style_encoder} is not the encoder of this generator of {sizes}; give the two files of one training")
     return encoder
 
 
@@ -148,7 +151,7 @@ def _describe(config: ConvertConfig, generator: SpadeGenerator) -> dict[str, Any
     """What travels with the checkpoint; as `synth.trained.describe`, of a model that was trained elsewhere."""
     num_classes = generator.semantics.num_classes
     assert config.label_offset is not None
-    LabelCodes(num_classes, config.label_offset, config.ignore_value)  # refuses values that contradict each other
+    codes = LabelCodes(num_classes, config.label_offset, config.ignore_value)
     settings = {
         "semantics": "onehot",
         "input": to_dict(InputConfig(generator.image_size, instance_edges=generator.semantics.instance_edges)),
@@ -159,9 +162,16 @@ def _describe(config: ConvertConfig, generator: SpadeGenerator) -> dict[str, Any
         "dataset": config.model or "custom",
         "class_names": _class_names(config.class_names, num_classes),
         "palette": voc_palette(num_classes + 1)[1:].tolist(),
-        "label_codes": {"offset": config.label_offset, "ignore_value": config.ignore_value},
+        "label_files": _rules(config.model, codes).to_plain(),
         "published_labels": asdict(generator.published_labels),
     }
+
+
+def _rules(model: str | None, codes: LabelCodes) -> LabelRules:
+    """What the label files of the published data set are called; numbers mean in all of them the same."""
+    if model == "cityscapes":
+        return cityscapes.label_rules({"labelIds": codes}, codes)
+    return LabelRules((LabelRule(codes),), others=cocostuff.LABEL_RULES.others if model == "coco" else ())
 
 
 def _settings(generator: SpadeGenerator) -> GeneratorConfig:
@@ -178,10 +188,7 @@ def _settings(generator: SpadeGenerator) -> GeneratorConfig:
 def _class_names(path: str | None, num_classes: int) -> list[str]:
     if path is None:
         return [f"class {index}" for index in range(num_classes)]
-    try:
-        names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the class names of {path}: {error}") from error
+    names = read_class_names(Path(path), "check --class_names")
     if len(names) != num_classes or len(set(names)) < num_classes:
         found = f"{len(names)} class names, {len(set(names))} of them different"
         raise InputError(f"{path} holds {found}; the generator has {num_classes} classes: give one name per line and class")

@@ -14,7 +14,7 @@ from synth.semantics.layout import Layout, SemanticPyramid
 Features = list[list[Tensor]]
 """Per scale, full size first, the outputs of every layer; the last one is the prediction per patch."""
 
-MAX_CHANNELS = 512
+MAX_CHANNELS = 512  # as published
 
 
 class PatchDiscriminator(nn.Module):
@@ -26,7 +26,9 @@ class PatchDiscriminator(nn.Module):
         channels = [min(width * 2**layer, MAX_CHANNELS) for layer in range(num_layers)]
         self.model0 = nn.Sequential(nn.Conv2d(semantic_width + 3, width, 4, stride=2, padding=2), nn.LeakyReLU(0.2, inplace=True))
         for layer in range(1, num_layers):
+            # stride 1 in the last of them, as published
             stride = 1 if layer == num_layers - 1 else 2
+            # no bias: the normalisation behind it takes it out again
             convolution = SpectralConv2d(channels[layer - 1], channels[layer], 4, stride=stride, padding=2, bias=False)
             normalised = nn.Sequential(convolution, nn.InstanceNorm2d(channels[layer]))
             self.add_module(f"model{layer}", nn.Sequential(normalised, nn.LeakyReLU(0.2, inplace=True)))
@@ -77,6 +79,7 @@ class MultiscaleDiscriminator(nn.Module):
         features = []
         for scale, network in enumerate(self.children()):
             if scale:
+                # as published, and like the pooling of the semantics
                 images = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
             features.append(network(pyramid.pooled(scale), images))
         return features

@@ -31,6 +31,7 @@ class StyleEncoder(nn.Module):
         self.image_size, self.num_layers = image_size, num_layers
         channels = [3, *(width * MULTIPLES[min(layer, len(MULTIPLES) - 1)] for layer in range(num_layers))]
         for layer in range(num_layers):
+            # no bias: the normalisation behind it takes it out again
             convolution = SpectralConv2d(channels[layer], channels[layer + 1], 3, stride=2, padding=1, bias=False)
             self.add_module(f"layer{layer + 1}", nn.Sequential(convolution, nn.InstanceNorm2d(channels[layer + 1])))
         features = channels[-1] * LAST_SIZE**2
@@ -40,6 +41,7 @@ class StyleEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images: (N, 3, H, W) in [−1, 1], any size. Returns the mean and the log-variance of z, each (N, z_dim)."""
+        # the linear heads read features of one size, whatever the images have
         x = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear")
         for layer in range(self.num_layers):
             x = F.leaky_relu(self.get_submodule(f"layer{layer + 1}")(x), 0.2)

@@ -58,6 +58,7 @@ def factorise(generator: SpadeGenerator, rank: int) -> tuple[SpadeGenerator, Fac
     num_rows = semantics.num_classes + 1
     if not 1 <= rank <= num_rows:
         raise InputError(f"rank is {rank}; with {semantics.num_classes} classes and the ignored one it must lie in 1..{num_rows}")
+    # float64, as the Gram matrix below has the squares of the singular values
     kernels = {name: onehot_kernel(layer.weight, semantics.table).double() for name, layer in layers.items()}
     matrices = {name: kernel[:, :num_rows].transpose(0, 1).flatten(1) for name, kernel in kernels.items()}
 
@@ -70,6 +71,7 @@ def factorise(generator: SpadeGenerator, rank: int) -> tuple[SpadeGenerator, Fac
     twins, lost = _layers_on_semantics(twin), {}
     for name, matrix in matrices.items():
         short = (to_short @ matrix).float()
+        # with `short` rounded to float32, as the twin will have it
         lost[name] = (matrix - table.double() @ short.double()).square().sum()
         out_channels, _, *window = kernels[name].shape
         short_kernel = short.view(rank, out_channels, *window).transpose(0, 1)
@@ -87,8 +89,11 @@ def _shared_table(matrices: list[Tensor], rank: int) -> tuple[Tensor, Tensor]:
     """
     gram = torch.stack([matrix @ matrix.T for matrix in matrices]).sum(0)
     values, vectors = torch.linalg.eigh(gram)
+    # eigh has the largest last
     values, basis = values[-rank:].flip(0), vectors[:, -rank:].flip(1)
+    # rounding makes the values of empty directions 0 or negative, and B divides by the scale
     scale = values.clamp_min(1e-12 * values[0] + torch.finfo(values.dtype).tiny).sqrt()
+    # a mean square norm of 1, as unit vectors have
     scale = scale * (len(gram) / scale.square().sum()).sqrt()
     table = (basis * scale).float()
     table[gram.diagonal() == 0] = 0  # what shows nothing goes on showing nothing

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.files.atomic import require_name
 from shared.run.program import run_program
 from shared.run.training import progress
 from shared.visualise import save_png
@@ -21,6 +22,7 @@ class GenerateConfig(LayoutImagesConfig):
 
 def main(config: GenerateConfig) -> None:
     images, output = LayoutImages(config), Path(config.output)
+    require_name(output / f"{images.longest_name}.png")
     if config.dry_run:
         print(f"would generate {len(images)} images of {images.sizes} and write to {output}")
         return

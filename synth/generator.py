@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from synth.networks.recomputation import recomputed
 from synth.networks.spade import NORMS, SpadeResidualBlock
 from synth.networks.spectral import initialise
@@ -29,6 +29,7 @@ def published_image_size(crop_size: int, aspect_ratio: float = 1.0, upsampling: 
     """
     factor = 2 ** DOUBLINGS[upsampling]
     start_width = crop_size // factor
+    # Python's rounding, half to even, as published: 0.5 becomes 0, and is refused below
     start_height = round(start_width / aspect_ratio)
     if start_height < 1 or start_width < 1:
         raise InputError(
@@ -71,9 +72,9 @@ class SpadeGenerator(nn.Module):
         noise: str = "image",
     ) -> None:
         super().__init__()
-        _check_choice("upsampling", upsampling, list(DOUBLINGS))
-        _check_choice("norm", norm, list(NORMS))
-        _check_choice("noise", noise, list(NOISE_KINDS))
+        choose("upsampling", upsampling, list(DOUBLINGS))
+        choose("norm", norm, list(NORMS))
+        choose("noise", noise, list(NOISE_KINDS))
         self.semantics, self.image_size, self.z_dim, self.upsampling = semantics, image_size, z_dim, upsampling
         self.norm, self.size_multiple = norm, 2 ** DOUBLINGS[upsampling]
         self.noise, self.noise_channels = noise, noise_channels
@@ -84,6 +85,7 @@ class SpadeGenerator(nn.Module):
         if z_dim is None:
             self.fc = nn.Conv2d(semantic_width, wide, 3, padding=1)
         else:
+            # its length fixes the size of the first features, so a generator with style makes one size
             self.fc = nn.Linear(z_dim, wide * start_height * start_width)
 
         def block(in_channels: int, out_channels: int) -> SpadeResidualBlock:
@@ -99,6 +101,7 @@ class SpadeGenerator(nn.Module):
         if upsampling == "most":
             self.up_4 = block(width, width // 2)
         self.conv_img = nn.Conv2d(width // 2 if upsampling == "most" else width, 3, 3, padding=1)
+        # last, as it goes through all layers that are there
         initialise(self)
 
     def start_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -137,6 +140,7 @@ class SpadeGenerator(nn.Module):
         x = self._first_features(pyramid, z, self.start_size(size or self.image_size))
         x = self._block(self.head_0, x, pyramid)
         x = self._block(self.G_middle_0, _double(x), pyramid)
+        # "more" doubles here, between two blocks of the same width: its weights are those of "normal"
         if self.upsampling != "normal":
             x = _double(x)
         x = self._block(self.G_middle_1, x, pyramid)
@@ -149,6 +153,7 @@ class SpadeGenerator(nn.Module):
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
     def _block(self, block: SpadeResidualBlock, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
+        # without gradients nothing is kept anyway, and a second pass would be waste
         kept = not (self.recompute and torch.is_grad_enabled())
         return block(x, pyramid) if kept else recomputed(block, x, pyramid)
 
@@ -201,8 +206,3 @@ def _neighbours(side: int, multiple: int) -> list[int]:
 def in_pixels(size: Sequence[int]) -> str:
     """(256, 512) -> "256x512"."""
     return f"{size[0]}x{size[1]}"
-
-
-def _check_choice(option: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        raise InputError(f"unknown {option} {value!r}; choose one of {', '.join(choices)}")

@@ -1,10 +1,11 @@
 """How stored samples become what synthesis trains and is tested on, and how layouts come to the size of an image to be made."""
 
 from shared.data.loader import Transform
-from shared.data.spec import Sample
+from shared.data.spec import Sample, SegmentationDataset
 from shared.data.transforms import SynthTransform
 from shared.errors import InputError
 from synth.config import InputConfig
+from synth.semantics.edges import NO_INSTANCES
 
 
 def train_transform(config: InputConfig, *, multiple: int = 32) -> Transform:
@@ -18,6 +19,12 @@ def train_transform(config: InputConfig, *, multiple: int = 32) -> Transform:
 def eval_transform(config: InputConfig, *, multiple: int = 32) -> Transform:
     """As `train_transform`, but without augmentation: no flip, not enlarged before a crop, which is from the middle."""
     return OfOneSize(config, layout_transform(config, multiple=multiple))
+
+
+def require_instances(config: InputConfig, dataset: SegmentationDataset) -> None:
+    """Raise InputError where borders of instances are wanted and the data set has none."""
+    if config.instance_edges and dataset[0].instance_map is None:
+        raise InputError(NO_INSTANCES)
 
 
 def layout_transform(config: InputConfig, *, multiple: int = 32) -> SynthTransform:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import InputError
-from shared.files.weights import read_state_dict
+from shared.files.weights import read_state_dict, state_dict_of
 
 Network = TypeVar("Network", bound=nn.Module)
 Source = str | PathLike[str] | Mapping[str, Tensor]
@@ -27,6 +27,12 @@ SIGNS = {
     "model.": "a pix2pixHD generator, which is another network",
 }
 """What a file holds, by the beginning of a key."""
+FIRST_TENSOR = {
+    "head_0.": "head_0.conv_0.bias",
+    "discriminator_0.": "discriminator_0.model0.0.weight",
+    "fc_mu.": "fc_mu.weight",
+}
+"""A tensor that each of our three networks has in its file."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class LabelConvention:
             ignored, classes, rest = kernel.split([1, num_classes, kernel.shape[1] - num_classes - 1], 1)
         else:
             classes, rest = kernel.split([num_classes, kernel.shape[1] - num_classes], 1)
+            # zeros: such a pixel showed nothing there, and shows nothing here
             ignored = torch.zeros_like(kernel[:, :1])
         return torch.cat([classes, ignored, rest], 1)
 
@@ -147,7 +154,10 @@ def read_state(source: Source, sign: str) -> tuple[dict[str, Tensor], str]:
     Raises:
         InputError: no such file, unreadable, no state dict, or one of another network. Code in a file is never run.
     """
-    state, where = (dict(source), "the state dict") if isinstance(source, Mapping) else (read_state_dict(source), str(source))
+    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    known = (FIRST_TENSOR[sign],)  # in a file of several networks this one is under a name of its own, such as netG.
+    state = state_dict_of(source, where, known) if isinstance(source, Mapping) else read_state_dict(source, known)
+    # told by names of tensors: the names of files are anybody's
     found = next((what for start, what in SIGNS.items() if any(key.startswith(start) for key in state)), None)
     if found != SIGNS[sign]:
         found = found or f"{len(state)} tensors such as {next(iter(state))}"
@@ -168,7 +178,7 @@ def require_tensor(state: dict[str, Tensor], key: str, where: str, *dimensions: 
 
 
 def count_numbers(state: dict[str, Tensor], pattern: str) -> int:
-    """How many different numbers the keys have in the place of the pattern's group."""
+    """How many different numbers the keys have where the pattern has its group."""
     return len({match[1] for key in state if (match := re.fullmatch(pattern, key))})
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import torch
 
+from shared.errors import InputError
 from shared.fid.comparison import compare
 from shared.fid.diversity import Diversity, build_pair_distance, diversity
+from shared.fid.features import EncoderFeatures, FeatureNetwork, network_of
 from shared.fid.folder import image_statistics
-from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
+from shared.fid.remarks import remark
+from shared.fid.sides import DistanceConfig, describe, open_side, require_network, statistics_of, tell
 from shared.run.program import run_program
+from shared.run.training import choose_device
 from synth.images.layout_images import LayoutImages, LayoutImagesConfig
 
 log = logging.getLogger(__name__)
@@ -23,7 +27,7 @@ class ScoreConfig(LayoutImagesConfig, DistanceConfig):
     """Distance between real images and those that a generator makes of label maps: what synth.generate and then shared.fid give."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of images, searched with its subfolders as a data set's is, or an .npz file of feature statistics (ours or pytorch-fid's)."""
     seed: int = 0
     """Seed of the drawn styles and noise, and of the subsets of the distances."""
 
@@ -35,14 +39,17 @@ class ScoreConfig(LayoutImagesConfig, DistanceConfig):
 def score(config: ScoreConfig) -> None:
     """Generate, compare with the real side, print the result and write what was asked for."""
     real, images = open_side(config.real), LayoutImages(config)
-    network = network_of(config, [real])
+    network = network_of(config, choose_device(config.device), [] if isinstance(real, list) else [real.extractor])
     print(network.description)
     require_network(real, network, config.real)
+    if len(images) < 2:
+        raise InputError("1 image would be generated; a distance between distributions needs at least 2 on each side: give more label maps")
     if config.dry_run:
         print(f"would compare {describe(real)} of {config.real} with {len(images)} generated ones of {images.sizes}")
         return
     if isinstance(real, list):
-        warn_of_sizes([real[0]], made=next(iter(images))[1].shape[:2])
+        height, width, _ = next(iter(images))[1].shape
+        remark({str(config.real): real}, made=(height, width))
     real_statistics = statistics_of(real, network, config.real, config, cache=True)
     generated = image_statistics(
         network,
@@ -50,19 +57,19 @@ def score(config: ScoreConfig) -> None:
         total=len(images),
         batch_size=config.batch_size,
         title="generated",
-        keep_features=not config.statistics_only,
+        keep_features=not config.moments_only,
     )
     comparison = compare(real_statistics, generated, subsets=config.subsets, seed=config.seed)
-    found = measure_diversity(config, images) if images.per_layout > 1 else None
+    found = measure_diversity(network, images) if images.per_layout > 1 else None
     tell(comparison, config, [] if found is None else [found.line()], real=str(config.real), generated=config.run, diversity=found)
 
 
-def measure_diversity(config: ScoreConfig, images: LayoutImages) -> Diversity | None:
+def measure_diversity(network: FeatureNetwork, images: LayoutImages) -> Diversity | None:
     """Of the images of every layout; None, with a sentence, where there is nothing to measure it with."""
-    distance = build_pair_distance(config.encoder, images.device)
+    distance = build_pair_distance(network.path if isinstance(network, EncoderFeatures) else None, images.device)
     if distance is None:
         log.warning(
-            "no diversity: AlexNet's weights for LPIPS are not in torch's cache; an encoder, with --encoder, would take their place"
+            "no diversity: AlexNet's weights for LPIPS are not in torch's cache; an encoder file, with --features, would take their place"
         )
         return None
     made = as_tensors(images)

@@ -2,10 +2,12 @@
 
 import copy
 
+import numpy as np
 import torch
 
-from shared.config import to_dict, to_yaml
+from shared.config import to_dict
 from shared.data import build_dataset
+from shared.data.early_check import check_early
 from shared.data.loader import BatchLoader, build_eval_loader, build_train_loader
 from shared.data.spec import DatasetSpec
 from shared.distributed import is_first, rank, world_size
@@ -19,17 +21,17 @@ from shared.run.program import run_program
 from shared.run.stopping import StopRequest
 from shared.run.training import RunningMeans, begin_or_continue, choose_device, leave_if_asked, progress, seed_step
 from shared.visualise import save_png
-from synth.build import generator_from, opponent_from, parameter_count, semantics_from, style_encoder_from
+from synth.build import generator_from, opponent_from, semantics_from, style_encoder_from
 from synth.config import FREE_ON_RESUME, SynthConfig
-from synth.generator import SpadeGenerator
 from synth.images.generation import sample_grid
-from synth.inputs import eval_transform, train_transform
+from synth.inputs import eval_transform, require_instances, train_transform
 from synth.semantics import semantics_title
 from synth.semantics.build import READS_EMBEDDINGS, is_table
 from synth.semantics.class_tables import find_embeddings, read_class_table
 from synth.trained import describe
 from synth.training.balance import Balance
 from synth.training.perceptual import build_perceptual, choose_perceptual
+from synth.training.plan import print_plan, require_possible
 from synth.training.schedule import STATISTICS_BATCHES, learning_rate_factor, measure_statistics, ttur_learning_rates, update_average
 from synth.training.step import Step
 
@@ -44,12 +46,16 @@ def train(config: SynthConfig) -> None:
 
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
+    check_early(train_set)
+    check_early(val_set)
     spec = train_set.spec
+    for split in (train_set, val_set):
+        require_instances(config.input, split)
     run = RunDirectory.choose("synth.train", f"{spec.name}-{semantics_title(config.semantics)}", config.run_dir)
     config.embeddings = choose_embeddings(config, run, spec)
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
     table = read_table(config, run, spec) if is_table(config.semantics) else None
-    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"]["perceptual"] if run.config_path.is_file() else None)
+    config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"].get("perceptual") if run.config_path.is_file() else None)
     perceptual = build_perceptual(config.loss.perceptual, config.loss.vgg_weights)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
@@ -58,6 +64,7 @@ def train(config: SynthConfig) -> None:
     generator = generator_from(config.generator, config.input.size, semantics)
     discriminator, seen, adversary = opponent_from(config.discriminator, config.loss, semantics)
     encoder = style_encoder_from(config.generator, config.input.size)
+    require_possible(config, generator, discriminator)
     for network in (generator, discriminator, encoder, perceptual):
         if network is not None:
             network.to(device)
@@ -74,7 +81,7 @@ def train(config: SynthConfig) -> None:
     generator.recompute = settings.recompute
     average = None if settings.ema_decay is None else copy.deepcopy(generator).requires_grad_(False)
     if config.dry_run:
-        _print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
+        print_plan(config, run, generator, discriminator, len(train_set), len(val_set), device)
         return
     modules: dict[str, torch.nn.Module] = {"generator": generator, "discriminator": discriminator}
     modules |= {name: module for name, module in (("style_encoder", encoder), ("average", average)) if module is not None}
@@ -94,7 +101,7 @@ def train(config: SynthConfig) -> None:
     )
     state = TrainingState(modules, optimizers, describe(config, train_set))
     means = state.small["means"] = RunningMeans()
-    watched = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+    watched = {"generator": step_once.of_generator, "discriminator": step_once.of_discriminator}
     monitor = state.small["monitor"] = Monitor(watched, settings.batch_size * settings.accumulation * world_size(), device)
     state.small |= {"generator_scaler": step_once.of_generator.scaler, "discriminator_scaler": step_once.of_discriminator.scaler}
     begin_or_continue(run, state, to_dict(config), FREE_ON_RESUME)
@@ -133,33 +140,42 @@ def train(config: SynthConfig) -> None:
             update_average(average, generator, settings.ema_decay)
         state.step = step + 1
 
-        finished = state.step == settings.steps
-        if finished and average is not None:
-            measure_statistics(average, batches(end, end + STATISTICS_BATCHES), device)
-        if state.step % settings.log_every == 0 or finished:
+        if state.step % settings.log_every == 0 or state.step == settings.steps:
             losses = means.take()
-            learning_rates = {f"learning_rate/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in watched.items()}
+            learning_rates = {f"learning_rate/{name}": updater.optimizers[0].param_groups[0]["lr"] for name, updater in watched.items()}
             run.log_metrics(state.step, losses | learning_rates | monitor.gradient_norms())
             run.log_resources(state.step, monitor.resources())
             balance.watch(state.step, losses)
-        if is_first() and (state.step % settings.sample_every == 0 or finished):
-            grid = sample_grid(average or generator, encoder, samples, spec)
-            run.tensorboard.add_image("val/labels, image, generated", grid, state.step, dataformats="HWC")
         if stop.due() or state.step % settings.save_every == 0 or state.step == end:
             state.save(run.checkpoint("last"), run.checkpoint("previous"))
-
+        if is_first() and state.step % settings.sample_every == 0 and state.step < settings.steps:
+            log_samples(run, sample_grid(average or generator, encoder, samples, spec), state.step)
     leave_if_asked(stop, run, state)
-    if is_first() and state.step == settings.steps:
-        save_png(sample_grid(average or generator, encoder, samples, spec), run.path / "samples.png")
-        run.log(f"wrote {run.path / 'samples.png'}")
+
+    # --- The finished generator: statistics of the averaged weights, and samples ------------------------------------------
+    if state.step == settings.steps:
+        if average is not None and state.evaluated < state.step:
+            seed_step(settings.seed, state.step, rank())
+            measure_statistics(average, batches(state.step, state.step + STATISTICS_BATCHES), device)
+            state.evaluated = state.step
+            state.save(run.checkpoint("last"))
+        if is_first():
+            grid = sample_grid(average or generator, encoder, samples, spec)
+            log_samples(run, grid, state.step)
+            save_png(grid, run.path / "samples.png")
+            run.log(f"wrote {run.path / 'samples.png'}")
     run.close()
+
+
+def log_samples(run: RunDirectory, grid: np.ndarray, step: int) -> None:
+    run.tensorboard.add_image("val/labels, image, generated", grid, step, dataformats="HWC")
 
 
 def choose_embeddings(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> str | None:
     """The embedding file of this run: the one given, the one the run began with, or the newest export on the same data.
 
     Raises:
-        InputError: semantics learned and no file to be had; or the file belongs to other classes.
+        InputError: semantics learned and no file available; or the file belongs to other classes.
     """
     if config.semantics not in READS_EMBEDDINGS:
         return None
@@ -189,22 +205,6 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def _print_plan(
-    config: SynthConfig,
-    run: RunDirectory,
-    generator: SpadeGenerator,
-    discriminator: torch.nn.Module,
-    train_size: int,
-    val_size: int,
-    device: torch.device,
-) -> None:
-    if not is_first():
-        return
-    print(to_yaml(to_dict(config)))
-    sizes = f"{parameter_count(generator):,} parameters in the generator, {parameter_count(discriminator):,} in the discriminator"
-    print(f"{train_size} training and {val_size} validation images; {sizes}; on {device}; would write {run.path}")
 
 
 if __name__ == "__main__":

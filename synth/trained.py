@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from shared.config import to_dict
-from shared.data.pairs import label_codes_of
+from shared.data.pairs import label_rules_of
 from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.errors import InputError
 from shared.run.checkpoint import load_module, read_checkpoint
@@ -22,13 +22,13 @@ from synth.semantics import Semantics, build_semantics
 
 def describe(config: SynthConfig, dataset: SegmentationDataset) -> dict[str, Any]:
     """What travels with a checkpoint, so that it needs no other file to be used: settings, classes, and how label files name them."""
-    spec, codes = dataset.spec, label_codes_of(dataset)
+    spec = dataset.spec
     return {
         "config": to_dict(config),
         "dataset": spec.name,
         "class_names": list(spec.class_names),
         "palette": spec.palette.tolist(),
-        "label_codes": {"offset": codes.offset, "ignore_value": codes.ignore_value},
+        "label_files": label_rules_of(dataset).to_plain(),
     }
 
 

@@ -110,7 +110,7 @@ def picture_folder(chance: Chance) -> Outcome:
         return invoke_program("synth.generate", runs / "synth", "data/labels/val", "-o", "out")
     if chance.random() < 0.5:
         return invoke_program("seg.predict", runs / "seg", "data/images/val", "-o", "out")
-    return invoke_program("shared.fid", "data/images/train", "data/images/val", "--encoder", runs / "seg/encoder.safetensors")
+    return invoke_program("shared.fid", "data/images/train", "data/images/val", "--features", runs / "seg/encoder.safetensors")
 
 
 def checkpoint(chance: Chance) -> Outcome:

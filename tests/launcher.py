@@ -7,6 +7,8 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ class Launched:
         """Exit status, or the negative number of the signal that ended it."""
         self.launcher.running.remove(self.pid)
         return int(self.launcher.ask({"wait": self.pid}))
+
+    def run_until(self, ready: Callable[[], bool]) -> None:
+        """Wait until `ready` says so; it is an error if the program ends before."""
+        while not ready():
+            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            assert state != "Z", f"the program has ended: {self.errors}"
+            time.sleep(0.02)
 
     @property
     def workers(self) -> list[int]:

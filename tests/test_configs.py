@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from seg.config import SegConfig
+from shared.config import parse_config
 from synth.comparison.arms import options_of
 from tests.shared.data.made_data import MAKERS
 
@@ -37,6 +39,19 @@ def test_segmentation_config(path: Path, made: Callable[[str], Path], invoke: Ca
     assert "largest batch" in outcome.output
 
 
+@pytest.mark.parametrize("path", [path for path in SEG if path.parent.name == "paper"], ids=lambda path: path.stem)
+def test_paper_configs_train_as_the_paper(path: Path) -> None:
+    """SGD from the first step at the full rate, decay on everything, no limit of gradients, raw class vectors, a fixed temperature."""
+    config = parse_config(SegConfig, ["--config", str(path)], program="seg.train")
+    train, loss = config.train, config.loss
+    settings = (train.optimizer, train.learning_rate, train.backbone_factor, train.weight_decay, train.warmup, train.clip_norm)
+    assert settings == ("sgd", 0.01, 0.1, 1e-4, 0.0, None)
+    assert config.model.pretrained and config.model.output_stride == 16 and config.model.normalise == "after_upsampling"
+    if config.head == "embedding":
+        assert (train.class_turn, loss.temperature, loss.distance, loss.candidates) == (None, 0.05, "squared", "neighbours")
+        assert (loss.margin, loss.margin_weight, loss.hardest, loss.class_weights) == (0.2, 1.0, None, None)
+
+
 @pytest.fixture(scope="module")
 def segmenters(
     tmp_path_factory: pytest.TempPathFactory, made: Callable[[str], Path], invoke: Callable[..., Any]
@@ -58,7 +73,14 @@ def segmenters(
 
 
 @pytest.mark.parametrize("path", SYNTH, ids=lambda path: path.stem)
-def test_synthesis_config(path: Path, made: Callable[[str], Path], segmenters: Callable[..., Path], invoke: Callable[..., Any]) -> None:
+def test_synthesis_config(
+    path: Path,
+    made: Callable[[str], Path],
+    segmenters: Callable[..., Path],
+    invoke: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)  # a comparison may name the settings file of its segmentation
     data = yaml.safe_load(path.read_text())["data"]
     name = data["name"]
     where: list[object] = ["--data.name", name]

@@ -62,17 +62,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Path:
                 folder / side / f"{index}.png",
             )
     for side in ("one", "two"):
-        distance = ["shared.fid", folder / "real", folder / "generated", "--encoder", folder / "one/softmax/encoder.safetensors"]
+        distance = ["shared.fid", folder / "real", folder / "generated", "--features", folder / "one/softmax/encoder.safetensors"]
         commands.append([*distance, "--subsets", 5, "--cache", "null", "--json", folder / side / "distance.json"])
     outcome = invoke(*commands.pop(-2))
     assert outcome.status == 0, outcome.errors
-    commands.append(["seg.evaluate", folder / "one/softmax", "--output", folder / "two/evaluation.json", "--data.num_workers", 0])
+    commands.append(["seg.evaluate", folder / "one/softmax", "--json", folder / "two/evaluation.json", "--data.num_workers", 0])
     torch.set_num_threads(threads)
     (folder / "commands").write_text("".join(json.dumps([str(word) for word in command]) + "\n" for command in commands))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [*torchrun, str(ROOT / "tests/several_processes.py"), str(folder / "commands")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return folder
 

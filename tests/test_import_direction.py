@@ -2,48 +2,21 @@
 
 import ast
 import re
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.architecture import PACKAGES, circles_of, files_of, graph_of, imports_of
+
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("seg", "synth", "shared")
 ALLOWED = {"seg": {"seg", "shared"}, "synth": {"synth", "shared"}, "shared": {"shared"}}
-FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+FILES = files_of(ROOT)
 PROGRAMS = {name for name, path in FILES.items() if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")}
 COMPILED = re.compile(r"seg\.kernels\.(numba|triton)(\.|$)|synth\.kernels\.(numba|triton)_\w+$|shared\.benchmark\.exponentials_triton$")
 """What may be imported inside a function: compiled code, by whoever picks an implementation."""
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """(module of ours, whether it is imported inside a function), for every import of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            if name.split(".")[0] in PACKAGES:
-                # `from a.b import c`: c is a module, or a name of a.b
-                yield (name if name in FILES else name.rsplit(".", 1)[0]), id(node) in inside
-
-
-IMPORTS = {name: list(imports(path)) for name, path in FILES.items()}
+IMPORTS = {name: list(imports_of(path, FILES)) for name, path in FILES.items()}
 
 
 def floors() -> dict[str, dict[str, int]]:
@@ -80,18 +53,19 @@ def test_every_box_of_the_floors_exists() -> None:
 
 
 def test_no_import_circle() -> None:
-    """Files, and packages through their __init__: a circle would leave files that all wait for each other."""
-    waiting = defaultdict(set)
-    for name, modules in IMPORTS.items():
-        for module, _ in modules:
-            # the __init__ of a package that a file lies in runs before the file, and hands on its names when the file is done
-            parents = {".".join(module.split(".")[:depth]) for depth in range(2, module.count(".") + 1)}
-            waiting[name] |= {module} | {parent for parent in parents if not name.startswith(f"{parent}.")}
-        waiting[name].discard(name)
-    while ready := [name for name, modules in waiting.items() if not modules & waiting.keys()]:
-        for name in ready:
-            del waiting[name]
-    assert not waiting, f"these import each other: {', '.join(sorted(waiting))}"
+    """A circle would leave files that all wait for each other."""
+    assert not circles_of(graph_of(IMPORTS))
+
+
+def test_a_circle_is_found() -> None:
+    """Directly, through a package's __init__, and not from a file within the package."""
+    assert circles_of(graph_of({"seg.a": [("seg.b", False)], "seg.b": [("seg.a", False)], "seg.c": [("seg.a", False)]})) == {
+        "seg.a",
+        "seg.b",
+    }
+    through = {"seg.p": [("seg.p.x", False)], "seg.p.x": [("seg.q", False)], "seg.q": [("seg.p.y", False)], "seg.p.y": []}
+    assert circles_of(graph_of(through)) == {"seg.p", "seg.p.x", "seg.q"}
+    assert not circles_of(graph_of(through | {"seg.q": []}))
 
 
 def test_only_compiled_code_is_imported_inside_a_function() -> None:

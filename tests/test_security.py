@@ -17,7 +17,7 @@ from shared.data.pairs import read_list
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.fid.sides import warn_of_sizes
+from shared.fid.remarks import remark
 from shared.report import EmbeddingMap, write_report
 from tests.shared.report.test_pages import PALETTE, comparison
 from tests.test_bad_input import SMALL, require_one_line, save_image, save_labels
@@ -74,7 +74,7 @@ def test_pictures_with_absurd_headers_are_refused(invoke: Invoke, tmp_path: Path
     assert "images/train/b.png" in checked.output + checked.errors
     assert "Traceback" not in checked.errors
     assert not list(tmp_path.glob("run/**/*.safetensors"))
-    warn_of_sizes([tmp_path / "data/images/train/b.png"])
+    remark({str(tmp_path): [tmp_path / "data/images/train/b.png"]})
 
 
 def test_lists_cannot_name_files_outside_their_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ HEAVY = {
 }
 """None of these may be loaded by --help or by a refusal."""
 
-STARTED_BY_OTHERS = ("shared.benchmark.suite", "seg.benchmark.child", "synth.benchmark.child")
+STARTED_BY_OTHERS = ("shared.benchmark.child",)
 
 ASK = """
 import json, os, runpy, sys

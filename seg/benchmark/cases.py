@@ -1,12 +1,13 @@
 """What is measured: sizes, the paper's settings, and made-up pixel embeddings that look like a network's."""
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 
+from shared.benchmark.suite import BaseCase, Group
 from shared.constants import IGNORE_INDEX
 
 TEMPERATURE = 0.05
@@ -19,49 +20,47 @@ RUNS_ON = {"numba": "cpu", "triton": "cuda"}
 """Device of the implementations and search backends that have only one."""
 
 
+GROUPS = {
+    "losses": Group("Loss, forward and backward", "seg.benchmark.losses:loss_contestants", ("released way", "dense softmax")),
+    "search": Group("Search for the nearest classes", "seg.benchmark.searches:search_contestants", ("FAISS",)),
+    "head training": Group("Head and loss, forward and backward", "seg.benchmark.heads:training_contestants", ("softmax",)),
+    "head inference": Group("Head, inference", "seg.benchmark.heads:inference_contestants", ("softmax",)),
+    "paper": Group(
+        "Loss at the paper's size, forward and backward", "seg.benchmark.losses:paper_contestants", ("released way", "dense softmax")
+    ),
+    "training step": Group("Training step of the whole network", "seg.benchmark.whole_model:step_contestants", ("softmax",)),
+}
+
+
 @dataclass(frozen=True)
-class Case:
-    """One size of one kind of work.
+class Case(BaseCase):
+    """One size of one kind of work on pixels and classes.
 
     Attributes:
-        group: the kind, a key of `seg.benchmark.groups.GROUPS`.
+        neighbours: K.
         title: name of the setting, such as a data set's; may be empty.
-        classes, dim, neighbours: C, D, K.
-        images, height, width: of the label maps, in pixels.
-        device: "cpu" or "cuda".
-        threads: CPU threads.
-        seed: of the inputs.
+        others: as in `BaseCase`.
     """
 
-    group: str
-    classes: int
-    images: int
-    height: int
-    width: int
-    dim: int
+    groups: ClassVar = GROUPS
+
     neighbours: int
-    device: str
-    threads: int
-    seed: int
     title: str = ""
 
     @property
-    def pixels(self) -> int:
-        """Of all images."""
-        return self.images * self.height * self.width
+    def setting(self) -> dict[str, Any]:
+        """See `BaseCase`."""
+        return super().setting | {"neighbours": self.neighbours} | ({"title": self.title} if self.title else {})
 
     @property
-    def setting(self) -> dict[str, Any]:
-        """What a result says about its case."""
-        named = {"title": self.title} if self.title else {}
-        return (
-            named
-            | {"pixels": self.pixels}
-            | {key: asdict(self)[key] for key in ("classes", "images", "height", "width", "dim", "neighbours")}
-        )
+    def sizes(self) -> str:
+        """See `BaseCase`."""
+        name = f"{self.title}, " if self.title else ""
+        size = f"{self.images}×{self.height}×{self.width} = {self.pixels:,} pixels"
+        return f"{name}C {self.classes}, D {self.dim}, k {self.neighbours}, {size}"
 
-    def small(self) -> "Case":
-        """The same work on a few pixels, to load and compile what it needs."""
+    def small(self) -> Self:
+        """See `BaseCase`."""
         return replace(self, images=1, height=min(self.height, 32), width=min(self.width, 32))
 
 

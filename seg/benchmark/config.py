@@ -1,12 +1,12 @@
 """Settings of the benchmark, and the cases that follow from them."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from seg.benchmark.cases import PAPER_SETTINGS, Case, image_size
-from shared.errors import InputError
+from shared.benchmark.config import SuiteConfig
+from shared.benchmark.suite import Planned
 
-GIB = 2**30
 PIXELS = {"cpu": 200_000, "cuda": 10 * 450 * 450}
 MOST_SCORES = {"cpu": 200_000 * 1284, "cuda": 10 * 450 * 450 * 10_000}
 """Pixels × classes that are timed at most: with more classes there are fewer pixels, the same for all contestants."""
@@ -16,7 +16,7 @@ STEP_SIZE = 4, 180, 240
 
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(SuiteConfig):
     """Measure the loss, the search, the heads and the whole model: time, memory, floor and error of every implementation and its rivals."""
 
     what: list[Literal["losses", "search", "head", "paper", "whole_model"]] = field(default_factory=lambda: ["losses", "search"])
@@ -31,49 +31,16 @@ class BenchmarkConfig:
     pixels: int | None = None
     """P of losses, search and head. Null: 200,000 on a CPU, 2,025,000 on a GPU, an image of 512×512 for head. With very many classes
     fewer are timed; every line says how many."""
-    dim: int = 12
-    """D, embedding dimension."""
     neighbours: int = 8
     """k, nearest classes."""
-    repeats: int = 5
-    """Samples of a call; fewer of one that is slow."""
-    seconds: float = 10.0
-    """Time for the samples of one contestant and case."""
-    memory_limit: float | None = None
-    """GiB that a contestant may take, inputs included. Null: half of what is free."""
     card: float = 12.0
     """GiB of the card that the largest batches are predicted for (whole_model)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA when there is a device."""
-    threads: int | None = None
-    """CPU threads. Null: as torch chooses, one per core."""
-    seed: int = 0
-    """Of the made-up inputs."""
-    run_dir: str | None = None
-    """Folder for benchmark.json, benchmark.md and the plots. Null: the next free runs/seg.benchmark/<device>-<number>."""
-    dry_run: bool = False
-    """List what would be measured, and stop."""
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "neighbours", "repeats", "pixels", "threads", "seconds", "memory_limit", "card"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}; it must be above 0")
-        if not self.classes or min(self.classes) < 2:
-            raise InputError(f"classes is {self.classes}; give at least one number, each 2 or more")
 
 
-class Planned(NamedTuple):
-    """A case, and the same with all the pixels that were asked for, where the case has fewer for the sake of time and memory is a goal."""
-
-    case: Case
-    full: Case | None
-
-
-def plan(config: BenchmarkConfig, device: str, threads: int) -> list[Planned]:
+def plan(config: BenchmarkConfig, device: str, threads: int) -> list[Planned[Case]]:
     """Everything that will be measured, in order."""
-    base = Case("", 0, 1, 0, 0, config.dim, config.neighbours, device, threads, config.seed)
-    planned: list[Planned] = []
+    base = Case("", 0, 1, 0, 0, config.dim, device, threads, config.seed, config.neighbours)
+    planned: list[Planned[Case]] = []
     for group in ("losses", "search"):
         if group in config.what:
             planned += [_against_classes(replace(base, group=group, classes=count), config.pixels) for count in config.classes]
@@ -81,21 +48,21 @@ def plan(config: BenchmarkConfig, device: str, threads: int) -> list[Planned]:
         height, width = (HEAD_SIDE, HEAD_SIDE) if config.pixels is None else image_size(config.pixels)
         heads = [replace(base, classes=count, height=height, width=width) for count in config.classes]
         fitting = [case for case in heads if case.pixels * case.classes <= 2 * MOST_SCORES[device]]
-        planned += [Planned(replace(case, group=group), None) for group in ("head training", "head inference") for case in fitting]
+        planned += [Planned(replace(case, group=group)) for group in ("head training", "head inference") for case in fitting]
     if "paper" in config.what:
-        planned += [Planned(_of_paper(replace(base, group="paper"), name), None) for name in config.settings]
+        planned += [Planned(_of_paper(replace(base, group="paper"), name)) for name in config.settings]
     if "whole_model" in config.what:
         step = replace(base, group="training step")
         if device == "cuda":
-            planned += [Planned(_of_paper(step, name), None) for name in config.settings]
+            planned += [Planned(_of_paper(step, name)) for name in config.settings]
         else:
             images, height, width = STEP_SIZE
             counts = [count for count in config.classes if count <= 1284]
-            planned += [Planned(replace(step, classes=count, images=images, height=height, width=width), None) for count in counts]
+            planned += [Planned(replace(step, classes=count, images=images, height=height, width=width)) for count in counts]
     return planned
 
 
-def _against_classes(case: Case, pixels: int | None) -> Planned:
+def _against_classes(case: Case, pixels: int | None) -> Planned[Case]:
     wanted = pixels or PIXELS[case.device]
     full = _with_pixels(case, wanted)
     timed = _with_pixels(case, max(min(wanted, MOST_SCORES[case.device] // case.classes), 1))

@@ -62,6 +62,7 @@ def faiss_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> torch.T
     import faiss
     import faiss.contrib.torch_utils  # lets FAISS take torch tensors
 
+    faiss.omp_set_num_threads(torch.get_num_threads())
     dim = classes.shape[1]
     index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), dim) if pixels.is_cuda else faiss.IndexFlatL2(dim)
     index.add(classes)

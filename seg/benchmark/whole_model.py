@@ -11,16 +11,17 @@ from typing import Literal
 import torch
 
 from seg.benchmark.cases import PAPER_SETTINGS, TEMPERATURE, Case, label_map
-from seg.benchmark.config import GIB, BenchmarkConfig
+from seg.benchmark.config import BenchmarkConfig
 from seg.benchmark.heads import BAND_ROWS
-from seg.config import LossConfig, ModelConfig, SegConfig
+from seg.config import LossConfig, ModelConfig, SegConfig, SegTrainConfig
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy
 from seg.losses.bands import loss_in_bands
 from seg.trained import segmenter_from
 from seg.training.memory import predict_peak
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 from shared.benchmark.contest import Contestant
-from shared.benchmark.report import Table, number
+from shared.benchmark.isolation import GIB
+from shared.benchmark.report import Grid, three_digits
 
 VARIANTS: dict[str, tuple[Literal["softmax", "embedding"], int | None]] = {
     "softmax": ("softmax", None),
@@ -39,6 +40,7 @@ def variant_config(name: str, backbone: Network, dim: int) -> SegConfig:
     head, rows = VARIANTS[name]
     config = SegConfig()
     config.head, config.loss, config.model = head, LossConfig(band_rows=rows), ModelConfig(backbone=backbone, embedding_dim=dim)
+    config.train = SegTrainConfig(optimizer="sgd", learning_rate=1e-3, class_turn=None)
     return config
 
 
@@ -70,7 +72,7 @@ class TrainingStep:
         generator = torch.Generator().manual_seed(case.seed)
         torch.manual_seed(case.seed)
         self.model = segmenter_from(config.head, case.classes, config.model).to(case.device).train()
-        self.optimizer = build_optimiser(self.model, lr=1e-3)
+        self.optimizer = build_optimisers(self.model, config.train)["optimizer"]
         self.images = torch.randn(case.images, 3, case.height, case.width, generator=generator).to(case.device)
         self.labels = label_map(case, generator).to(case.device)
         self.rows = config.loss.band_rows
@@ -156,13 +158,13 @@ def largest_batches(setting: BatchSetting, card: float, backbone: Network = BACK
         yield LargestBatch(setting, name, prediction.largest_batch(int(card * GIB)), peak)
 
 
-def batch_table(found: list[LargestBatch]) -> Table:
+def batch_table(found: list[LargestBatch]) -> Grid:
     """A row per setting: for every variant the largest batch and, in brackets, GiB with the paper's batch."""
     columns = ["", "C", "image", "paper's batches", *VARIANTS, "note"]
     rows = []
     for setting in dict.fromkeys(line.setting for line in found):
         lines = {line.variant: line for line in found if line.setting == setting}
-        cells = [f"{line.largest}" + ("" if line.peak is None else f" ({number(line.peak / GIB)} GiB)") for line in lines.values()]
+        cells = [f"{line.largest}" + ("" if line.peak is None else f" ({three_digits(line.peak / GIB)} GiB)") for line in lines.values()]
         batches = "" if setting.batches is None else " / ".join(map(str, setting.batches))
         rows.append([setting.title, str(setting.classes), f"{setting.height}×{setting.width}", batches, *cells, ""])
-    return Table(columns, rows)
+    return Grid(columns, rows)

@@ -66,15 +66,19 @@ def _loss_and_gradients(
     features, *class_embeddings = inputs
     dtype = computation_dtype(*inputs)
     all_bands = list(bands(features, label_map.shape[1], rows))
+    # one list for all bands: reading them one by one would let a GPU wait at each
     weights = torch.stack([weight_of_labels(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
     total = features.new_zeros((), dtype=dtype)
     gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
     for band, weight in zip(all_bands, weights):
+        # also keeps 0 / 0 out where nothing is valid
         if weight > 0:
+            # a mean of means is the mean only if each band counts by its share of the weight
             share = weight / sum(weights)
             leaves = [piece.detach().to(dtype) for piece in (features[:, :, band.source], *class_embeddings)]
             part = _part_of_band(loss, band, leaves, label_map[:, band.rows], finish, share, wants_gradients)
             total += part.loss
+            # neighbouring bands read the same feature rows, so gradients are added and never written over
             for whole, gradient in zip(gradients, part.gradients):
                 piece = whole[:, :, band.source] if whole is gradients[0] else whole
                 piece += gradient

@@ -18,7 +18,7 @@ from seg.neighbours import nearest_classes
 TILE_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}  # stays in a CPU's cache; fills a GPU
 TILE_PIXELS = {"cpu": (64, 2**14), "cuda": (256, 2**18)}  # fewest and most: below, products are slow; above, nothing is gained
 CHUNK_PIXELS = {"cpu": 2**12, "cuda": 2**18}  # of several tiles, for which what has no classes is computed at once
-SAFE_RANGE = 2.0**-90, 2.0**90  # of sums: float32 ends at 2^±126, and the sums are still multiplied
+SAFE_RANGE = 2.0**-60, 2.0**60  # of sums: float32 ends at 2^±126, and their quotients have to be inside too
 
 
 def streamed_loss(
@@ -43,6 +43,7 @@ def streamed_loss(
 def tile_shape(num_classes: int, device: torch.device) -> tuple[int, int]:
     """Pixels and classes of a tile. It has all classes, unless it would then be too large."""
     elements, (fewest, most) = TILE_ELEMENTS[_kind(device)], TILE_PIXELS[_kind(device)]
+    # on a CPU 2^20 / 64 = 16 384 classes; with more, every tile is computed a second time for the gradient
     if num_classes * fewest <= elements:
         return min(max(elements // num_classes // ALIGNMENT * ALIGNMENT, fewest), most), num_classes
     return 8 * fewest, elements // (8 * fewest)
@@ -96,6 +97,7 @@ class _StreamedSums:
         positions = torch.add(self._columns[: targets.shape[1]], targets, alpha=targets.shape[1])
         gradient = torch.zeros_like(loaded) if self._wants_gradients else loaded
         weights = self._weights(targets, count)
+        # apart from the sums until the range is known to be safe; a sum of sums also keeps more digits
         classes = torch.zeros_like(self.classes)
         (rows,) = self._tiles
         tile = self._tile(rows, targets.shape[1])
@@ -103,16 +105,19 @@ class _StreamedSums:
         for x, place, z, total, weight, pull in zip(loaded, positions, own, sums, weights, gradient):
             self._scores.compute(rows, x, tile)
             torch.index_select(flat, 0, place, out=z)
+            # 2^−∞ = 0 takes the target out of the sum
             flat.index_fill_(0, place, -torch.inf)
             torch.sum(tile.exp2_(), 0, out=total)
             if self._wants_gradients:
                 factor = torch.exp2(z).add_(total).reciprocal_().mul_(weight)
+                # the target's p − 1 as minus the sum of the others, which divides by S + 2^z_target like them
                 flat.index_copy_(0, place, -total)
                 self._scores.add_gradients(rows, tile, x, factor, pull, classes)
                 pull.mul_(factor)
         own = own.exp2_()
+        # once for all tiles: each look at a number lets a GPU wait
         if not (_within(sums, SAFE_RANGE) and _within(own, SAFE_RANGE)):
-            self._shifted = True
+            self._shifted = True  # for later chunks too, which then save the attempt
             return None
         self.loss += sums.div_(own).log1p_().mul_(weights).view(-1)[:count].sum(dtype=torch.float64)
         if self._wants_gradients:
@@ -126,6 +131,7 @@ class _StreamedSums:
             self._shifted = True
             sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         gaps = sums.log2().add_(peaks).sub_(target_scores).mul_(LN2)
+        # torch's threshold of 20 drops e⁻²⁰, which float64 would still show
         self.loss += F.softplus(gaps, threshold=40).mul_(weights).sum(dtype=torch.float64)
         if not self._wants_gradients:
             return loaded
@@ -137,6 +143,7 @@ class _StreamedSums:
         """S, z_target and m, each (v,). The memory then holds the exponentials of the last tile."""
         sums, target_scores, peaks = pixels.new_zeros(3, len(targets))
         if self._shifted:
+            # not −∞, which minus itself is nan where a tile holds the target alone; half, so that no difference overflows
             peaks.fill_(torch.finfo(peaks.dtype).min / 2)
         for rows in self._tiles:
             tile = self._tile(rows, len(targets))
@@ -145,6 +152,7 @@ class _StreamedSums:
             target_scores[columns] = tile.view(-1).index_select(0, positions)
             tile.view(-1).index_fill_(0, positions, -torch.inf)
             if self._shifted:
+                # sums of earlier tiles are brought to the new peak, as in any streamed softmax
                 raised = torch.maximum(peaks, tile.amax(0))
                 sums *= peaks.sub_(raised).exp2_()
                 peaks = raised
@@ -165,6 +173,7 @@ class _StreamedSums:
                 self._scores.compute(rows, pixels, tile)
                 tile.sub_(peaks).exp2_()
             columns, positions = self._targets_in(rows, targets)
+            # with −S in the target's place a column sums to zero over all tiles
             tile.view(-1).index_copy_(0, positions, -sums[columns])
             self._scores.add_gradients(rows, tile, pixels, factors, gradient, self.classes)
         return gradient.mul_(factors)
@@ -176,13 +185,14 @@ class _StreamedSums:
         """Which pixels have their target in a tile, and where in the tile's memory it is."""
         every = self._columns[: len(targets)]
         if len(self._tiles) == 1:
+            # every pixel has its target here; nonzero() would let a GPU wait for their number
             return slice(None), torch.add(every, targets, alpha=len(targets))
         columns = ((targets >= rows.start) & (targets < rows.stop)).nonzero().squeeze(1)
         return columns, columns + (targets[columns] - rows.start) * len(targets)
 
 
 def _within(values: torch.Tensor, limits: tuple[float, float]) -> bool:
-    """Whether all values are in the range; not-a-numbers are not."""
+    """Whether all values are in the range; nan is not."""
     low, high = values.aminmax()
     return limits[0] <= float(low) and float(high) <= limits[1]
 
@@ -206,7 +216,8 @@ def chunked_loss(
             size,
             gradient,
         )
-    loss = (sums.loss / objective.total_weight).to(dtype)
+    # a class that is not a number is nobody's neighbour; the loss has to tell all the same
+    loss = (sums.loss / objective.total_weight).to(dtype) + 0 * classes.abs().amax()
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, sums.classes))
 
 
@@ -233,7 +244,9 @@ class _NeighbourSums:
         # loss = log(1 + Σ exp gap) over the others. The target's 1 stays out of the sum, and its p − 1 is minus the sum of the other p:
         # late in training both are far below the rounding error of 1.
         weights = self._objective.weights_of(targets)
+        # threshold as above
         self.loss += F.softplus(gaps[1:].logsumexp(0), threshold=40).mul_(weights).sum(dtype=torch.float64)
+        self.loss += 0 * to_target.sum()  # a pixel that is not finite may have found its own target as every neighbour, and cost nothing
         if not self._wants_gradients:
             return None
         slopes = gaps.softmax(0).mul_(weights * (-self._objective.sharpness / self._objective.total_weight))  # ∂loss/∂distance

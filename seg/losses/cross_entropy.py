@@ -3,7 +3,7 @@
 Shapes: N images, P pixels, S pixels of an image, C classes, D embedding size, K neighbours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from seg.losses.triton import triton_agrees, triton_loss
 from seg.neighbours.numba import numba_obstacle
 from seg.neighbours.search import SEARCHES, require_neighbours
 from shared.constants import IGNORE_INDEX
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 IMPLEMENTATIONS: dict[str, Implementation] = {"chunked": chunked_loss, "numba": numba_loss, "triton": triton_loss}
 MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster
@@ -70,9 +70,9 @@ def neighbour_cross_entropy(
         ValueError: shapes that do not belong together.
     """
     require_neighbours(num_neighbours, len(class_embeddings))
-    _check_choice("search backend", search, SEARCHES)
-    _check_choice("loss implementation", impl, LOSS_IMPLEMENTATIONS)
-    _check_choice("distance", distance, ("squared", "plain"))
+    choose("search backend", search, SEARCHES)
+    choose("loss implementation", impl, LOSS_IMPLEMENTATIONS)
+    choose("distance", distance, ("squared", "plain"))
     _check_positive("temperature", temperature)
     _check_positive("scale", scale)
     pixels, labels = _by_image(pixel_embeddings, class_embeddings, label_map)
@@ -80,9 +80,11 @@ def neighbour_cross_entropy(
     if class_weights is not None:
         class_weights = _on(pixels.device, class_weights, num_classes, computation_dtype(pixels, class_embeddings))
     total = _total_weight(labels, num_classes, class_weights, ignore_index) if total_weight is None else total_weight
+    # the mean would be 0 / 0; backward() still finds the inputs, with gradients of zero
     if total == 0:
         return connected_zero(pixels, class_embeddings)
     sharpness = 1 / temperature if distance == "squared" else scale
+    # the K = C nearest are all classes: nothing to search
     objective = Objective(
         None if num_neighbours == num_classes else num_neighbours, distance, sharpness, ignore_index, total, search, class_weights
     )
@@ -171,6 +173,7 @@ def class_cross_entropy(
         total_weight = _total_weight(label_map.flatten(1), logits.shape[1], class_weights, ignore_index)
     if total_weight == 0:
         return connected_zero(logits)
+    # F.cross_entropy takes no 16-bit or 32-bit targets
     return F.cross_entropy(logits.to(dtype), label_map.long(), class_weights, ignore_index=ignore_index)
 
 
@@ -203,6 +206,7 @@ def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> i
     """Number of labels (N, S) that are not ignored, once those are known to be classes. In chunks, so that no mask of all pixels exists."""
 
     def count_and_range(chunks: Sequence[Chunk]) -> tuple[int, int, int]:
+        # 0 is a class, so it is a neutral beginning for both ends
         count, lowest, highest = 0, 0, 0
         for image, start, stop in chunks:
             chunk = labels[image, start:stop]
@@ -211,6 +215,7 @@ def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> i
             count, lowest, highest = count + int(valid.sum()), min(lowest, int(low)), max(highest, int(high))
         return count, lowest, highest
 
+    # images without pixels cannot be divided into chunks
     if labels.numel() == 0:
         return 0
     counts, lows, highs = zip(*share_chunks(count_and_range, chunks_of(labels, pixels_per_chunk(1, labels.device)), labels.device))
@@ -229,11 +234,7 @@ def _on(device: torch.device, class_weights: torch.Tensor, num_classes: int, dty
     return class_weights.detach().to(device, dtype).contiguous()
 
 
-def _check_choice(what: str, given: str, known: Iterable[str]) -> None:
-    if given not in known:
-        raise InputError(f"unknown {what} {given!r}; choose one of {', '.join(known)}")
-
-
 def _check_positive(name: str, value: float) -> None:
+    # not `value <= 0`, which nan would pass
     if not value > 0:
         raise InputError(f"{name} is {value}; it must be above 0")

@@ -28,6 +28,7 @@ def numba_loss(
     require_numba(pixels.device)
     if objective.num_neighbours is None:
         return _exact_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+    # here, as importing it needs numba
     from seg.kernels.numba.block import class_table, new_block
     from seg.kernels.numba.neighbour_loss import neighbour_loss_kernel
 
@@ -35,6 +36,7 @@ def numba_loss(
     pixels, classes = pixels.detach(), class_embeddings.detach().to(dtype)
     table = class_table(classes.numpy())
     kernel = neighbour_loss_kernel(table.rows.dtype)
+    # zeros, as the kernel writes the valid pixels alone
     pixel_gradient = torch.zeros_like(pixels, dtype=dtype) if wants_gradients else None
     nothing = np.empty((0, 0), table.rows.dtype)
     class_weights = _flat_weights(objective, table.rows.dtype)
@@ -48,6 +50,7 @@ def numba_loss(
         for image, start, stop in chunks:
             loss += kernel(
                 pixels[image, :, start:stop].to(dtype).numpy(),
+                # the kernel is compiled for 64-bit labels alone
                 labels[image, start:stop].long().numpy(),
                 objective.ignore_index,
                 table,
@@ -75,12 +78,14 @@ def numba_loss(
     if pixel_gradient is None:
         return LossAndGradients(mean)
     rows = class_gradient.reshape(-1, table.padded_dim)[: len(classes), : classes.shape[1]]
+    # a copy, as a view would keep the padded sums alive
     return LossAndGradients(mean, (pixel_gradient, torch.from_numpy(rows.copy())))
 
 
 def _exact_loss(
     pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
 ) -> LossAndGradients:
+    # the compiled loss makes scores by products, and the plain distance needs differences
     if objective.distance != "squared":
         return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
     dtype = computation_dtype(pixels, class_embeddings)
@@ -106,6 +111,7 @@ class _ExactSums:
         self._class_weights = _flat_weights(objective, self._table.rows.dtype)
         self._kernel = exact_loss_kernel(self._table.rows.dtype)
         self._block, self._block_size = new_pixels(self._table), pixels_of_a_block(self._table.rows.dtype)
+        # a chunk is filled up to whole blocks
         self._pixel_memory = scores.table.new_empty(dim * (most_pixels + self._block_size))
         self._gradient_memory = torch.empty_like(self._pixel_memory) if gradient_scale else self._pixel_memory[:0]
         class_memory = np.zeros(self._table.rows.size if gradient_scale else 0, self._table.rows.dtype)
@@ -120,6 +126,7 @@ class _ExactSums:
         padded = -(-count // self._block_size) * self._block_size
         loaded, gradient = (memory[: dim * padded].view(-1, padded) for memory in (self._pixel_memory, self._gradient_memory))
         torch.sub(pixels, self._scores.origin[:, None], out=loaded[:, :count])
+        # an infinity left by an earlier chunk times the factor 0 would be nan in the class sums
         loaded[:, count:] = 0
         targets = F.pad(targets, (0, padded - count), value=-1)
         self.loss += self._kernel(

@@ -61,7 +61,7 @@ What an implementation may rely on: pixels have any strides and any floating dty
 labels are integers on the same device, in [0, C) or `ignore_index`, and at least one is not ignored; K, when given, is in [1, C).
 
 What it gives: loss and gradients in `computation_dtype(pixels, class_embeddings)`. The pixel gradient has the shape and the memory order
-of the pixels, and zeros where they are ignored, whatever those pixels hold (infinities and not-a-numbers too). The inputs stay as they
+of the pixels, and zeros where they are ignored, whatever those pixels hold (infinities and nan too). The inputs stay as they
 are. Beyond that it keeps memory for a constant number of pixel chunks, whatever N, S, C and K are.
 """
 
@@ -107,6 +107,7 @@ class _OnePass(torch.autograd.Function):
         return result.loss
 
     @staticmethod
+    # the gradients have no graph: a second derivative is refused instead of being wrong
     @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs = ctx.saved_tensors

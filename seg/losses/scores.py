@@ -71,8 +71,9 @@ class SquaredScores:
         torch.mul(squared_norms.median() - squared_norms, self._factor / 2, out=self.table[:, self._dim])
 
     def new_pixels(self, count: int) -> torch.Tensor:
+        # zeros, as left-over memory may hold nan, and 0 · nan of the padding would enter every score
         pixels = self.table.new_zeros(self.table.shape[1], count)
-        pixels[self._dim] = 1
+        pixels[self._dim] = 1  # meets the bias column, so that one product makes whole scores
         return pixels
 
     def load(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
@@ -131,6 +132,7 @@ class PlainScores:
         with torch.enable_grad():
             classes, points = self.table[rows].detach().requires_grad_(), pixels.T.contiguous().requires_grad_()
             distances = _distances(classes, points)
+        # by pixel first: the second call overwrites the weights, and pixels get their factors at the end
         (by_pixel,) = torch.autograd.grad(distances, points, weights, retain_graph=True)
         (by_class,) = torch.autograd.grad(distances, classes, weights.mul_(factors))
         pixel_gradient.add_(by_pixel.T, alpha=self._factor)
@@ -142,6 +144,7 @@ class PlainScores:
 
 def _distances(classes: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """(t, v). Its gradient at zero distance is zero."""
+    # above 25 rows cdist would go by products, which have no digits left near zero
     return torch.cdist(classes, pixels, compute_mode="donot_use_mm_for_euclid_dist")
 
 

@@ -25,6 +25,7 @@ def class_separation(class_embeddings: torch.Tensor, margin: float = 0.2) -> tor
         return connected_zero(classes)
     nearest, _ = nearest_classes(classes, classes, 2)
     itself = torch.arange(len(classes), device=classes.device)
+    # where classes coincide, the lower id comes first, and that may be another class than itself
     nearest_other = torch.where(nearest[:, 0] == itself, nearest[:, 1], nearest[:, 0])
     distances = torch.linalg.vector_norm(classes - F.embedding(nearest_other, classes), dim=1)
     return F.relu(margin - distances).mean()

@@ -59,6 +59,7 @@ def triton_loss(
         or (objective.num_neighbours or 0) > LARGEST_NEIGHBOURS
     ):
         return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+    # Triton launches on the current device, wherever the tensors are
     with torch.cuda.device_of(pixels):
         return _Evaluation(pixels.detach(), class_embeddings.detach(), labels, objective, wants_gradients).run()
 
@@ -98,6 +99,7 @@ class _Evaluation:
             self.pixels, self.labels, reaches, **self.geometry,
             DIM=self.pixels.shape[1], DIM_PAD=self.width, BLOCK_P=self.block_p, num_warps=4,
         )  # fmt: skip
+        # one list: the host waits once for both
         pixel, longest = torch.stack([reaches.max().sqrt(), self.vectors.norm(dim=1).max()]).tolist()
         self.longest_pixel, self.longest_class = pixel or 1.0, longest or 1.0
         self.blocks = (reaches >= 0).nonzero().squeeze(1)
@@ -119,6 +121,7 @@ class _Evaluation:
             self.margins = {"margin": rounding * (span + 20), "relative_margin": _KEY_ROUNDING}
         block = max(class_launch(bounded, self.width, self.num_classes).block_c for bounded in (True, False))
         self.padded, high, low = class_tiles(self.vectors, longest if self.bounded else 1.0, block)
+        # differences read a coordinate of many classes at a time, so these have to lie side by side
         columns = self.padded if self.bounded else self.padded.T.contiguous()
         self.classes: Arguments = {
             "class_high": high,
@@ -145,8 +148,10 @@ class _Evaluation:
             if self.wants_gradients:
                 self._visit_classes(len(blocks) * self.block_p, limits, records, pulls, weights)
         loss /= self.objective.total_weight
+        # Σ w·(x − μ), as the sums of w·x and of w
         sums = pulls.sum(0).sub_(self.padded * weights.sum(0)[:, None])
         self.class_gradient = sums[: self.num_classes, : self.vectors.shape[1]] * self._gradient_unit
+        # last, as ties add to a class gradient that is finished
         ties = (thresholds == torch.inf).nonzero().squeeze(1)
         for start in range(0, len(ties), _TIED_PIXELS):
             loss += self._add_ties(ties[start : start + _TIED_PIXELS])
@@ -194,6 +199,7 @@ class _Evaluation:
             "pixels": self.pixels, "labels": self.labels, "blocks": blocks, "thresholds": limits,
             "num_classes": next_multiple(self.num_classes, self.by_pixel.block_c), "pixel_unit": self.pixel_unit,
         }  # fmt: skip
+        # before the pixel kernel, which reads the thresholds
         if self.objective.num_neighbours is not None:
             count = self.objective.num_neighbours
             threshold_kernel[(len(blocks),)](**common, **self.margins, num_neighbours=count, SLOTS=next_power(count))
@@ -201,6 +207,7 @@ class _Evaluation:
         strides = dict(zip(("gradient_image", "gradient_dim", "gradient_pixel"), self.gradient.stride()))
         pixel_kernel[(len(blocks),)](
             **common, **self._values, **records, **strides, losses=losses, gradient=self.gradient, gradient_unit=self._gradient_unit,
+            # without WEIGHTED the pointer is never read, but there has to be one
             class_weights=self.vectors if weights is None else weights, WEIGHTED=weights is not None,
             SELECT=self.select, GRADIENT=self.wants_gradients,
         )  # fmt: skip

@@ -47,6 +47,7 @@ def numba_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> tuple[t
     distances = torch.empty(len(pixels), k, dtype=classes.dtype)
 
     def work(chunks: Sequence[Chunk]) -> None:
+        # of each thread: a block is scratch memory
         block, places = new_block(table, k), np.empty(TILE_PIXELS, np.int64)
         for _, start, stop in chunks:
             tile = pixels[start:stop].to(classes.dtype).T.numpy()

@@ -12,7 +12,7 @@ from seg.chunks import computation_dtype, full_precision_matmul, pixels_per_chun
 from seg.neighbours.numba import numba_best_classes, numba_obstacle, numba_search
 from seg.neighbours.shortlist import _faiss_shortlist, search_by_shortlist, torch_shortlist
 from seg.neighbours.triton import triton_shortlist
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 MOST_COMPILED_NEIGHBOURS = 128  # above, plain torch selects them faster than the compiled search, which keeps them sorted
 Search = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
@@ -43,8 +43,7 @@ def nearest_classes(
         InputError: k is not in [1, C], there is no such backend, or its package is missing.
     """
     require_neighbours(k, len(class_embeddings))
-    if backend not in SEARCHES:
-        raise InputError(f"unknown search backend {backend!r}; choose one of {', '.join(SEARCHES)}")
+    choose("search backend", backend, SEARCHES)
     dtype = computation_dtype(pixel_embeddings, class_embeddings)
     if len(pixel_embeddings) == 0:
         return pixel_embeddings.new_empty((0, k), dtype=torch.int64), pixel_embeddings.new_empty((0, k), dtype=dtype)
@@ -64,6 +63,7 @@ def best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.
     """
     dtype = computation_dtype(pixels, class_embeddings)
     pixels, classes = pixels.detach(), class_embeddings.detach().to(dtype).contiguous()
+    # images without pixels cannot be divided into chunks
     if pixels.device.type == "cpu" and pixels.numel() and not numba_obstacle():
         return numba_best_classes(pixels, classes)
     ids = torch.empty(len(pixels), pixels.shape[2], dtype=torch.int64, device=pixels.device)

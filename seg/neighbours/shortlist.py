@@ -37,7 +37,9 @@ def _search_chunk(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     size = min(k + SPARE_CANDIDATES, len(classes))
     ids, distances = _rank(pixels, classes, shortlist(pixels, classes, size).sort(dim=1).values)
+    # a list of all classes has missed none
     if size < len(classes):
+        # a class outside of the list is no nearer than the last one inside, up to the rounding of the expansion
         uncertain = (distances[:, k - 1] >= distances[:, -1] - _expansion_error(pixels, classes)).nonzero().squeeze(1)
         for rows in uncertain.split(pixels_per_chunk(classes.numel(), pixels.device)):
             everything = torch.arange(len(classes), device=classes.device).expand(len(rows), -1)
@@ -65,9 +67,11 @@ def _expansion_error(pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tenso
 
 def torch_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
     """See `search_by_shortlist`: a product and a selection."""
+    # x·μ − |μ|²/2 puts classes in the order of their distances: |x|² is the same for all
     bias = classes.square().sum(1) / -2
     tiles = pixels.split(pixels_per_chunk(len(classes), pixels.device))
     with full_precision_matmul(pixels.device.type):
+        # not sorted: `_rank` sorts by exact distances
         return torch.cat([torch.addmm(bias, tile, classes.T).topk(size, dim=1, sorted=False).indices for tile in tiles])
 
 

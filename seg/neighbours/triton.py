@@ -36,6 +36,7 @@ def triton_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
         return torch_shortlist(pixels, classes, size)
     vectors = classes.float()
     longest = _unit(vectors)
+    # in the unit of the scaled classes, like the products
     bias = vectors.square().sum(1) / (-2 * longest)
     return _search(pixels.T[None], vectors, longest, bias, size)[0]
 
@@ -62,6 +63,7 @@ def triton_best_classes(pixels: torch.Tensor, class_embeddings: torch.Tensor) ->
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     """Scalar: the largest norm, or 1 where that is (nearly) zero."""
     longest = vectors.norm(dim=1).max()
+    # a tensor, as reading the number would make the host wait for the GPU
     return torch.where(longest > 1e-30, longest, 1.0)
 
 

@@ -14,6 +14,7 @@ def convolution(in_channels: int, out_channels: int, norm: Norm, *, kernel: int 
     """Convolution that keeps the size, normalisation, ReLU."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
+        # no bias: the normalisation takes it out again, and has a shift of its own
         nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False),
         norm(out_channels),
         nn.ReLU(inplace=True),
@@ -86,6 +87,7 @@ class DeepLabV3Plus(nn.Module):
             convolution(width + low_level_width, width, make_norm, kernel=3),
             nn.Conv2d(width, out_channels, 1),
         )
+        # the head alone: the backbone may hold trained weights
         for part in self._head():
             part.apply(_initialise)
 

@@ -1,4 +1,4 @@
-"""Any architecture and encoder of segmentation_models_pytorch in the place of DeepLabV3+, for both heads.
+"""Any architecture and encoder of segmentation_models_pytorch instead of DeepLabV3+, for both heads.
 
 Shapes: N images of H×W.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.backbone import ImageNetNormalise
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.weights import read_state_dict
 
 PREFIX = "smp/"
@@ -20,7 +20,7 @@ EXPECTED = "smp/<architecture>/<encoder>, such as smp/segformer/mit_b0 or smp/up
 
 
 class SmpNetwork(nn.Module):
-    """Encoder and decoder of an architecture, and a 1×1 convolution in the place of its own head.
+    """Encoder and decoder of an architecture, and a 1×1 convolution instead of its own head.
 
     Images are padded with zeros below and to the right to a multiple of the encoder's stride, and the features are cut to match.
 
@@ -28,22 +28,21 @@ class SmpNetwork(nn.Module):
         name: smp/<architecture>/<encoder>.
         out_channels: C for a softmax, D for pixel embeddings.
         pretrained: start the encoder from the library's ImageNet weights: from the Hugging Face cache, or downloaded to it.
-        weights_path: start the encoder from this .pth state dict instead.
+        weights: start the encoder from this .pth state dict instead.
 
     Raises:
         InputError: the library is not installed, a name it does not know, or weights that are missing or do not fit.
     """
 
-    def __init__(
-        self, name: str, out_channels: int, *, pretrained: bool = False, weights_path: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, name: str, out_channels: int, *, pretrained: bool = False, weights: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
-        model = _create(name, pretrained and weights_path is None)
+        # nothing is downloaded that a file is about to replace
+        model = _create(name, pretrained and weights is None)
         self.backbone: nn.Module = model.encoder
         self.decoder: nn.Module = model.decoder
         self.normalise = _normalisation(name)
-        if weights_path is not None:
-            _load(self.backbone, name, Path(weights_path))
+        if weights is not None:
+            _load(self.backbone, name, Path(weights))
         self.project = nn.Conv2d(model.segmentation_head[0].in_channels, out_channels, 1)
         self.multiple = int(model.encoder.output_stride)
 
@@ -52,6 +51,7 @@ class SmpNetwork(nn.Module):
         height, width = images.shape[2:]
         padded = F.pad(self.normalise(images), (0, -width % self.multiple, 0, -height % self.multiple))
         features = self.decoder(self.backbone(padded))
+        # of the decoder; it differs between architectures
         stride = padded.shape[2] // features.shape[2]
         return self.project(features[:, :, : -(-height // stride), : -(-width // stride)])
 
@@ -68,16 +68,18 @@ def _create(name: str, pretrained: bool) -> Any:
     _, _, rest = name.partition("/")
     architecture, _, encoder = rest.partition("/")
     known = smp.MODEL_ARCHITECTURES_MAPPING
-    if architecture.lower() not in known or not encoder:
-        raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}; the architectures are {', '.join(sorted(known))}")
+    if not encoder:
+        raise InputError(f"model.backbone is {name!r}; expected {EXPECTED}")
+    choose("architecture", architecture.lower(), sorted(known), where=f"model.backbone {name}")
     try:
         return smp.create_model(architecture, encoder, encoder_weights="imagenet" if pretrained else None)
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error.args[0] if error.args else error)
+        # cut, as the message may list every encoder of the library
         raise InputError(f"model.backbone {name!r} is refused by segmentation_models_pytorch: {reason[:300]}") from error
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights_path to a "
+            f"cannot fetch the ImageNet weights of {encoder} ({type(error).__name__}: {str(error)[:200]}); set model.weights to a "
             "file with the encoder's state dict, or model.pretrained to false"
         ) from error
 
@@ -92,7 +94,7 @@ def _normalisation(name: str) -> ImageNetNormalise:
 
 
 def _load(encoder: nn.Module, name: str, path: Path) -> None:
-    state = read_state_dict(path)
+    state = read_state_dict(path, encoder.state_dict().keys())
     try:
         encoder.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:

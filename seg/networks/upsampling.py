@@ -88,7 +88,9 @@ def _band(features: torch.Tensor, height: int, start: int, stop: int) -> Band:
     scale, last = features.shape[2] / height, features.shape[2] - 1
     top, bottom = (min(max((row + 0.5) * scale - 0.5, 0), last) for row in (start, stop - 1))
     source = slice(math.floor(top), math.ceil(bottom) + 1)
+    # float64, as a weight is the small difference of two positions
     rows = torch.arange(start, stop, dtype=torch.float64, device=features.device)
+    # clamped, as F.interpolate repeats the border
     positions = ((rows + 0.5) * scale - 0.5).clamp_(0, last)  # centres of the output rows, in feature rows
     taps = torch.arange(source.start, source.stop, dtype=torch.float64, device=features.device)
     return Band(slice(start, stop), source, (1 - (positions[:, None] - taps).abs()).clamp_min_(0))

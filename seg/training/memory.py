@@ -70,6 +70,7 @@ def predict_peak(
     Returns:
         the prediction. It takes seconds for the largest networks, allocates next to nothing, and needs no GPU.
     """
+    # two points of each straight line, from which its constant and its slope follow
     two, three = (trace_step(config, num_classes, (n, height, width), device_type) for n in (2, 3))
     assert two.shape == three.shape, f"batches of 2 and 3 allocate {len(two)} and {len(three)} times"
     return MemoryPrediction(batch_size, constant=3 * two - 2 * three, per_image=three - two)
@@ -102,6 +103,7 @@ def memory_advice(config: SegConfig, num_classes: int, size: tuple[int, int], de
     (height, width), batch_size = size, config.train.batch_size
     prediction = predict_peak(config, num_classes, batch_size=batch_size, height=height, width=width, device_type=device.type)
     if device.type == "cuda":
+        # what this process has reserved counts as room: it goes when the run ends
         room, where = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device), str(device)
     else:
         room, where = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine"

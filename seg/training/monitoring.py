@@ -1,14 +1,12 @@
 """What TensorBoard shows of a segmentation run beside its numbers."""
 
-from collections.abc import Iterable
-
 import torch
 
 from seg.class_crops import class_colours
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import TrainedSegmenter
-from shared.data.loader import Batch
-from shared.data.spec import DatasetSpec
+from shared.data.loader import Transform, build_eval_loader
+from shared.data.spec import SegmentationDataset
 from shared.run.directory import RunDirectory
 from shared.visualise import UNIT, colour_label_map, picture_grid, to_uint8
 
@@ -17,16 +15,22 @@ PICTURES = 4
 
 @torch.inference_mode()
 def log_predictions(
-    run: RunDirectory, model: Segmenter, loader: Iterable[Batch], spec: DatasetSpec, step: int, device: torch.device
+    run: RunDirectory, model: Segmenter, dataset: SegmentationDataset, transform: Transform, step: int, device: torch.device
 ) -> None:
-    """A grid of image, label map and prediction for the first validation images."""
-    batch = next(iter(loader))
-    images, label_maps = batch.images[:PICTURES], batch.label_maps[:PICTURES]
+    """A grid of image, label map and prediction for the first images of `dataset`, of whatever sizes.
+
+    Args:
+        transform: as in evaluation.
+    """
+    first = range(min(PICTURES, len(dataset)))
     was_training = model.training
-    predictions = model.eval().predict(images.to(device)).cpu()
+    model.eval()
+    rows = []
+    for batch in build_eval_loader(dataset, transform, batch_size=1, num_workers=0, samples=first):
+        predictions = model.predict(batch.images.to(device)).cpu()
+        rows.append(to_uint8(batch.images[0], value_range=UNIT))
+        rows += [colour_label_map(ids[0], dataset.spec.palette) for ids in (batch.label_maps, predictions)]
     model.train(was_training)
-    columns = (to_uint8(images, value_range=UNIT), colour_label_map(label_maps, spec.palette), colour_label_map(predictions, spec.palette))
-    rows = [picture for row in zip(*columns) for picture in row]
     run.tensorboard.add_image("val/image, labels, prediction", picture_grid(rows, columns=3), step, dataformats="HWC")
 
 

@@ -1,74 +1,85 @@
-"""SGD as the paper trains: three parameter groups, whose learning rates are functions of the step alone."""
+"""The optimisers of a training, and learning rates that are functions of the step alone.
+
+SGD is the paper's. AdamW, the default, leaves out of its decay what is no weight: norms, biases, class embeddings, the temperature.
+"""
+
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
+from seg.config import SegTrainConfig
 from seg.model import EmbeddingSegmenter, Segmenter
+from seg.training.sphere import SphereAdam
+from seg.training.temperature import LearnedTemperature
 
 LEARNING_RATE_FLOOR = 1e-6
+MOMENTUM, CLASS_MOMENTUM = 0.9, 0.95
+POWER, CLASS_POWER = 0.9, 0.95
+"""Of the network and of the class embeddings: momentum of SGD, exponent of the decay; the released code's (ESSNet, section 4.1)."""
+TEMPERATURE_FACTOR = 10.0
+"""Rate of a learned temperature over the head's: it is one number, which has a way to go."""
 
 
-def build_optimiser(
-    model: Segmenter,
-    *,
-    lr: float,
-    backbone_factor: float = 0.1,
-    momentum: float = 0.9,
-    embedding_momentum: float = 0.95,
-    power: float = 0.9,
-    embedding_power: float = 0.95,
-    weight_decay: float = 1e-4,
-) -> torch.optim.SGD:
-    """SGD with the groups "backbone", "head" and, where the model has them, "class_embeddings".
+def build_optimisers(
+    model: Segmenter, settings: SegTrainConfig, temperature: LearnedTemperature | None = None
+) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers by name: "optimizer", and "class_optimizer" where class embeddings turn by degrees.
 
-    The class embeddings have a higher momentum and a learning rate that decays faster (ESSNet, section 4.1); the numbers are the
-    released code's. Weight decay acts on everything, as there. It does not turn a class embedding: it shortens the raw vector, and
-    the shorter that is, the more a step turns it.
+    Their groups are called "backbone", "head", "class_embeddings" and "temperature". With AdamW, backbone and head are two groups each,
+    with and without decay.
 
     Args:
-        model: a segmenter.
-        lr: > 0, learning rate of head and class embeddings at step 0; the released code has 0.01 with pretrained backbones.
-        backbone_factor: learning rate of the backbone relative to `lr`; 0.1 suits pretrained weights, 1 random ones.
-        momentum, embedding_momentum: in [0, 1).
-        power, embedding_power: exponents of the decay, see `set_learning_rates`.
-        weight_decay: ≥ 0.
+        settings: its optimizer, learning_rate, backbone_factor, weight_decay and class_turn.
     """
-    groups = [
-        {
-            "name": "backbone",
-            "params": list(model.network.backbone.parameters()),
-            "lr": backbone_factor * lr,
-            "momentum": momentum,
-            "power": power,
-        },
-        {"name": "head", "params": model.network.head_parameters(), "lr": lr, "momentum": momentum, "power": power},
-    ]
-    if isinstance(model, EmbeddingSegmenter):
-        groups.append(
-            {
-                "name": "class_embeddings",
-                "params": [model.raw_class_embeddings],
-                "lr": lr,
-                "momentum": embedding_momentum,
-                "power": embedding_power,
-            }
-        )
-    for group in groups:
-        group["initial_lr"] = group["lr"]
-    return torch.optim.SGD(groups, weight_decay=weight_decay)
+    rate = settings.learning_rate
+    parts = {
+        "backbone": (settings.backbone_factor * rate, list(model.network.backbone.parameters())),
+        "head": (rate, model.network.head_parameters()),
+    }
+    groups: list[dict[str, Any]] = []
+    for name, (part_rate, parameters) in parts.items():
+        if settings.optimizer == "sgd":
+            groups.append({"name": name, "params": parameters, "lr": part_rate, "momentum": MOMENTUM, "power": POWER})
+            continue
+        for decay, some in ((settings.weight_decay, [p for p in parameters if p.ndim > 1]), (0.0, [p for p in parameters if p.ndim <= 1])):
+            groups.append({"name": name, "params": some, "lr": part_rate, "weight_decay": decay, "power": POWER})
+    tables = {"name": "class_embeddings", "power": CLASS_POWER}
+    found: dict[str, torch.optim.Optimizer] = {}
+    if isinstance(model, EmbeddingSegmenter) and settings.class_turn is None:
+        own = {"momentum": CLASS_MOMENTUM} if settings.optimizer == "sgd" else {"weight_decay": 0.0}
+        groups.append(tables | own | {"params": [model.raw_class_embeddings], "lr": rate})
+    if temperature is not None:
+        own = {"lr": TEMPERATURE_FACTOR * rate, "weight_decay": 0.0, "power": POWER}
+        groups.append({"name": "temperature", "params": list(temperature.parameters())} | own)
+    kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
+    found["optimizer"] = kind(groups, weight_decay=settings.weight_decay)
+    if isinstance(model, EmbeddingSegmenter) and settings.class_turn is not None:
+        found["class_optimizer"] = SphereAdam([tables | {"params": [model.raw_class_embeddings]}], settings.class_turn)
+    for optimizer in found.values():
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return found
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> dict[str, float]:
-    """Set the rate of every group for a step: initial · (1 − step / num_steps)^power, at least 10⁻⁶ (the "poly" policy).
+def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], step: int, num_steps: int, warmup: float = 0.0) -> dict[str, float]:
+    """Set the rate of every group for a step: initial · (1 − step / num_steps)^power (the "poly" policy), which rises in a straight line
+    in the first steps; at least 10⁻⁶.
 
     Args:
-        optimizer: from `build_optimiser`.
+        optimizers: from `build_optimisers`.
         step: in [0, num_steps].
         num_steps: length of the whole training, > 0.
+        warmup: share of the steps in which the rates rise, in [0, 1].
 
     Returns:
-        the rates set, as {"lr/<group>": rate}.
+        the rates set, as {"learning_rate/<group>": rate}; those of class embeddings that turn are in degrees.
     """
     remaining = 1 - step / num_steps
-    for group in optimizer.param_groups:
-        group["lr"] = max(group["initial_lr"] * remaining ** group["power"], LEARNING_RATE_FLOOR)
-    return {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
+    risen = min(1.0, (step + 1) / max(warmup * num_steps, 1))
+    rates = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = max(group["initial_lr"] * risen * remaining ** group["power"], LEARNING_RATE_FLOOR)
+            rates[f"learning_rate/{group['name']}"] = group["lr"]
+    return rates

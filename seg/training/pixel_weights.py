@@ -6,7 +6,6 @@ the ordinary loss of a label map in which the easier pixels are ignored, so that
 Shapes: S samples, N images, F channels of an output, H×W pixels, C classes; p pixels of a chunk.
 """
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,8 @@ from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics
-from shared.errors import InputError
+from shared.errors import InputError, choose
+from shared.files.text_file import is_number, read_named_numbers
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """Outputs of pixels (p, F) → their logits (p, C)."""
@@ -62,20 +62,18 @@ def read_class_weights(path: str | Path, spec: DatasetSpec) -> torch.Tensor:
         InputError: a file that cannot be read, a class that is missing, unknown or there twice, or a weight that is not a number ≥ 0.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
-        raise InputError(f"cannot read class weights from {path}: {getattr(error, 'strerror', None) or error}; {expected}") from error
+    expected = f"give loss.class_weights {', '.join(FREQUENCY_RULES)} or a csv file with lines class name, weight"
+    rows = read_named_numbers(path, "class weights", expected, names=spec.class_names)
+    if rows and rows[0][0] not in spec.class_names and not any(map(is_number, rows[0][1:])):
+        del rows[0]  # column titles
     ids = {name: index for index, name in enumerate(spec.class_names)}
+    # nan marks the classes that no line has named yet
     weights = np.full(spec.num_classes, np.nan)
     for row in rows:
-        name, value = row[0].strip(), _weight(row)
+        name, value = row[0], _weight(row)
         if value is None:
             raise InputError(f"{path}: line {','.join(row)!r} is not a class name and a weight of 0 or more")
-        if name not in ids:
-            raise InputError(f"{path}: {name!r} is no class of {spec.name}; its names are those of its class list")
+        choose(f"class of {spec.name}", name, ids, where=str(path))
         if not math.isnan(weights[ids[name]]):
             raise InputError(f"{path}: {name!r} has two weights; give one")
         weights[ids[name]] = value
@@ -104,6 +102,7 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
     """
     valid = label_map.flatten() != IGNORE_INDEX
     count = math.ceil(fraction * int(valid.sum()))
+    # ignored pixels come last, and so stay ignored
     order = losses.flatten().masked_fill(~valid, -torch.inf).argsort(descending=True, stable=True)
     kept = label_map.flatten().clone()
     kept[order[count:]] = IGNORE_INDEX
@@ -111,17 +110,20 @@ def keep_hardest(label_map: torch.Tensor, losses: torch.Tensor, fraction: float)
 
 
 @torch.no_grad()
-def losses_of_pixels(model: Segmenter, output: torch.Tensor, label_map: torch.Tensor, config: LossConfig) -> torch.Tensor:
+def losses_of_pixels(
+    model: Segmenter, output: torch.Tensor, label_map: torch.Tensor, config: LossConfig, temperature: float = 1.0
+) -> torch.Tensor:
     """Cross-entropy over all classes of every pixel.
 
     Args:
+        temperature: of the squared distance; `config` may say that it is learned.
         output: of the network, upsampled where there are no `band_rows`; (N, F, ·, ·).
         label_map: (N, H, W), ids in [0, C) or `IGNORE_INDEX`.
 
     Returns:
         (N, H, W) float32 ≥ 0, and 0 where the label is ignored.
     """
-    logits = _class_logits(model.class_embeddings, config) if isinstance(model, EmbeddingSegmenter) else _themselves
+    logits = _class_logits(model.class_embeddings, config, temperature) if isinstance(model, EmbeddingSegmenter) else _themselves
     num_classes = len(model.class_embeddings) if isinstance(model, EmbeddingSegmenter) else output.shape[1]
     height, width = label_map.shape[1:]
     rows, size = config.band_rows or height, pixels_per_chunk(num_classes, output.device)
@@ -139,7 +141,7 @@ def losses_of_pixels(model: Segmenter, output: torch.Tensor, label_map: torch.Te
     return losses
 
 
-def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
+def _class_logits(class_embeddings: torch.Tensor, config: LossConfig, temperature: float) -> Logits:
     """The logits of pixel embeddings, up to a number per pixel, which no softmax sees."""
     classes = class_embeddings.detach().to(computation_dtype(class_embeddings))
 
@@ -147,7 +149,8 @@ def _class_logits(class_embeddings: torch.Tensor, config: LossConfig) -> Logits:
         with full_precision_matmul(pixels.device.type):
             if config.distance == "plain":
                 return torch.cdist(pixels, classes).mul_(-config.scale)
-            return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(config.temperature)
+            # 2x·μ − |μ|² = |x|² − |x − μ|², and |x|² is the same for all classes
+            return torch.addmm(classes.square().sum(1), pixels, classes.T, beta=-1, alpha=2).div_(temperature)
 
     return logits
 

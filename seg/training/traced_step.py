@@ -27,7 +27,7 @@ from seg.losses.objective import LossAndGradients, one_pass_loss
 from seg.model import Segmenter
 from seg.networks.upsampling import bands
 from seg.trained import segmenter_from
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 
 Loss = Callable[..., torch.Tensor]
 PARTS = WEIGHTS, NETWORK, OUTPUT, DATA = "weights, gradients, momentum", "network", "output and loss", "data"
@@ -67,6 +67,7 @@ class LiveBytes(TorchDispatchMode):
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata  # the address of what several tensors may share
         if key not in self._storages:
+            # weak, as counting must not keep a tensor alive
             self._storages[key] = self.part, storage.nbytes(), weakref.ref(storage, lambda _: self._forget(key))
             self._bytes[self.part] += storage.nbytes()
             self.history.append(tuple(self._bytes.values()))
@@ -78,27 +79,33 @@ class LiveBytes(TorchDispatchMode):
 
 def trace_step(config: SegConfig, num_classes: int, shape: tuple[int, int, int], device_type: str) -> np.ndarray:
     """(M, 4) bytes alive after each allocation of a training step with images of `shape` (N, H, W)."""
+    # no weights: there is no data to put them into, and a prediction must not download
     with torch.random.fork_rng(devices=[]):
-        model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights_path=None))
+        model = segmenter_from(config.head, num_classes, replace(config.model, pretrained=False, weights=None))
     with FakeTensorMode(), LiveBytes() as live:
         _take_data_away(model)
-        optimizer = build_optimiser(model, lr=1.0)
-        for group in optimizer.param_groups:
+        optimizers = build_optimisers(model, config.train).values()
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["foreach"] = device_type == "cuda"  # as torch chooses
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # makes the momentum
+        for optimizer in optimizers:
+            optimizer.step()  # makes the momentum
+        # otherwise the gradients of the passes before are there when memory peaks
         if config.train.accumulation == 1:
-            optimizer.zero_grad()
+            model.zero_grad()
         _mark_parts(model, live)
+        # what the making of model and momentum has allocated is no part of a step
         live.history.clear()
 
         live.part = DATA
         images, labels = torch.empty(shape[0], 3, *shape[1:]), torch.empty(shape, dtype=torch.int64)
         live.part = OUTPUT
+        # as in the training, no name holds the output, so that it is gone before the backward pass
         _loss(model, _forward(model, images, config, device_type), labels, config.loss, device_type).backward()
         live.part = WEIGHTS
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
     return np.array(live.history, dtype=np.int64)
 
 

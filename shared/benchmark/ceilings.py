@@ -52,6 +52,7 @@ def measure_ceilings(device: torch.device) -> Ceilings:
     """Measure in under two seconds. The fastest repetition counts: a ceiling that another process lowered is none."""
     on_gpu = device.type == "cuda"
     size, dtype = (8192, torch.float16) if on_gpu else (1024, torch.float32)
+    # ones, as pages that were never written are all one page of zeros, which stays in a cache
     source = torch.ones((2**30 if on_gpu else 2**27) // 4, device=device)
     target = torch.empty_like(source)
     left = torch.randn(size, size, device=device, dtype=dtype)
@@ -69,6 +70,7 @@ def _exponential_rate(device: torch.device) -> float:
 
         count = exponentials(device)
         return count / _fastest(lambda: exponentials(device), device)
+    # results from 2⁻⁴⁰ on: denormal ones would be slow
     tile = -40 * torch.rand(2**16)  # 256 KiB, in a core's cache
     powers = torch.empty_like(tile)
     return tile.numel() / _fastest(lambda: torch.exp2(tile, out=powers), device)

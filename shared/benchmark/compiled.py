@@ -3,7 +3,7 @@
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 TARGET = GPUTarget("cuda", 90, 32)
+POINTERS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
+"""Types of arguments, by the dtype that they point to."""
 Instructions = list[tuple[int, str]]
 
 
@@ -52,19 +54,19 @@ class Compiled:
 
 
 def compile_for_sm90(
-    function: Any, types: Mapping[str, str], constants: Mapping[str, Any], aligned: Collection[str], options: Mapping[str, Any]
+    function: Any, type_of: Callable[[str], str], constants: Mapping[str, Any], aligned: Collection[str], options: Mapping[str, Any]
 ) -> Compiled:
     """Compile a kernel, in one to four seconds unless it is in Triton's cache.
 
     Args:
         function: the Triton function.
-        types: of its arguments, such as "*fp32" or "i64"; those in `constants` may be left out.
+        type_of: gives the type of an argument that is not in `constants`, by its name, such as "*fp32" or "i64".
         constants: compile-time arguments.
         aligned: numbers that are multiples of 16, as pointers always are here: Triton compiles for that at run time too.
         options: of Triton's compiler.
     """
     names = function.arg_names
-    signature = {name: "constexpr" if name in constants else types[name] for name in names}
+    signature = {name: "constexpr" if name in constants else type_of(name) for name in names}
     source = ASTSource(
         fn=function,
         signature=signature,

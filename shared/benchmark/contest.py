@@ -54,7 +54,7 @@ class Result:
         peak: bytes above the inputs; None where it could not be measured.
         full_peak: the same with as many pixels as were asked for, where the case has fewer for the sake of time.
         predicted_peak: bytes, from a formula.
-        floor: seconds below which no way of doing this can get on this machine.
+        floor: seconds that every way of doing this needs at least on this machine.
         floor_kind: what that is for: "bytes", "matrix" or "exponential".
         errors: relative errors by name.
         note: why a figure is missing, one line.
@@ -132,10 +132,12 @@ def run_contest(
         result = Result(group, setting, contestant.name, predicted_peak=predicted, floor=floor, floor_kind=kind)
         try:
             _require_possible(contestant, predicted, limits)
+            # memory first: a child that fails keeps its contestant from being timed here, where it could take the process along
             found = footprint(contestant.name)
             result = replace(result, peak=found.peak, full_peak=found.peak)
             if full_footprint is not None:
                 result = _with_full_size(result, found, full_footprint, growth, limits)
+            # loads and compiles in this process, before a clock runs
             small[contestant.name].prepare()()
             calls[contestant.name] = contestant.prepare()
         except Exception as error:

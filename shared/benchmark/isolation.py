@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from shared.errors import is_out_of_memory
+
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
 """Makes glibc give every freed tensor above 128 KiB back to the kernel. Left alone it keeps more and more of them, and a peak would be
 that of its habits instead of the tensors'."""
@@ -33,6 +35,7 @@ def run_in_child(module: str, task: dict[str, Any], *, timeout: float) -> dict[s
     Raises:
         Failed: the child told why it could not do the task, or it was killed, or took too long.
     """
+    # the child imports what the parent would, wherever it was started
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **RETURN_FREED_MEMORY}
     try:
         done = subprocess.run(
@@ -44,6 +47,7 @@ def run_in_child(module: str, task: dict[str, Any], *, timeout: float) -> dict[s
         raise Failed(f"killed by signal {-done.returncode}" + (" (out of memory?)" if done.returncode == -9 else ""))
     if done.returncode > 0:
         raise Failed(f"ended with status {done.returncode}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    # the last line, as libraries may print before it
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if "failed" in answer:
         raise Failed(answer["failed"])
@@ -70,7 +74,7 @@ def reason(error: BaseException) -> str:
 
 
 _PROCESS = Path("/proc/self")
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 def peak_above(call: Callable[[], Any], device: torch.device) -> int | None:
@@ -131,6 +135,7 @@ def limit_memory(limit: int, device: torch.device) -> None:
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        # not RLIMIT_AS, which would count mapped libraries and reserved addresses too
         resource.setrlimit(resource.RLIMIT_DATA, (_resident("VmData") + limit, hard))
 
 
@@ -143,8 +148,3 @@ def available_memory(device: torch.device) -> int | None:
         return None
     found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="ascii"), re.MULTILINE)
     return int(found[1]) * 1024 if found else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not to be had; torch's CPU allocator has no type of its own for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

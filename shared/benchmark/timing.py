@@ -21,8 +21,8 @@ class Timing:
     Attributes:
         seconds: median wall-clock time.
         spread: interquartile range over the median; 0 for a single sample.
-        cpu_seconds: median processor time of this process, all threads together. Beyond `seconds` × threads it cannot be; far below it,
-            the process was waiting for others.
+        cpu_seconds: median processor time of this process, all threads together. It cannot exceed `seconds` × threads; where it is far
+            below, the process was waiting for others.
         samples: how many measurements.
     """
 
@@ -65,6 +65,7 @@ def time_interleaved(
         for name, times in wanted.items():
             if turn < times and name not in failed:
                 sample(name)
+    # the first sample was to warm up, and counts only where there is no other
     return {name: failed[name] if name in failed else _summarise(taken[name][1:] or taken[name]) for name in calls}
 
 
@@ -113,6 +114,7 @@ def _ticks() -> tuple[int, int] | None:
     """Busy and all ticks of all processors since the start of the machine."""
     if not _STAT.is_file():
         return None
+    # up to `steal`: the later columns are of guests, whose time is in user and nice already
     user, nice, system, idle, waiting, *rest = map(int, _STAT.read_text(encoding="ascii").splitlines()[0].split()[1:9])
     busy = user + nice + system + sum(rest)
     return busy, busy + idle + waiting

@@ -10,6 +10,7 @@ from shared.data.cocolvis import CocoLvis
 from shared.data.cocostuff import CocoStuff, CocoStuff10k
 from shared.data.config import DataConfig
 from shared.data.folder import FolderDataset
+from shared.data.pairs import PairDataset, Reading
 from shared.data.scenes import SceneDataset
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.data.voc import Voc
@@ -38,7 +39,10 @@ def build_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
         "coco_stuff": lambda config, split: CocoStuff(_root(config), split, config.coco_stuff),
         "coco_lvis": lambda config, split: CocoLvis(_root(config), split, config.coco_lvis),
     }
-    return builders[config.name](config, split)
+    dataset = builders[config.name](config, split)
+    if isinstance(dataset, PairDataset):
+        dataset.reading = Reading(config.orientation, config.max_pixels)
+    return dataset
 
 
 def _build_scenes(config: DataConfig, split: Split) -> SegmentationDataset:

@@ -1,118 +1,186 @@
 """`python -m shared.data`: check and count the files of a data set, write it in another form, and time its reading."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from shared.data import DataConfig, build_dataset
+from shared.data import DataConfig, Split, build_dataset
 from shared.data.cocolvis_build import build_coco_lvis
 from shared.data.cocolvis_files import StuffSource
 from shared.data.folder import ImageFormat, write_folder
 from shared.data.spec import SegmentationDataset
 from shared.data.speed import measure_input
-from shared.data.statistics import ClassStatistics, class_statistics, find_problems
+from shared.data.statistics import ClassStatistics, check_split, class_statistics
+from shared.data.survey import Survey, complaint
 from shared.errors import InputError
-from shared.run.program import run_program
+from shared.files.json_file import write_json
+from shared.run.program import Command, run_commands
 
 
 @dataclass
-class DataCommand:
-    """Check a data set, count its classes, write it as a folder of files, time its reading, or make the label files of COCO+LVIS."""
+class SplitsConfig:
+    """What the commands on a data set have in common."""
 
-    command: Literal["check", "stats", "write", "build-coco-lvis", "speed"]
-    """check: read every file and list every problem; stats: pixels and images of each class, picture sizes; write: images and 8- or 16-bit
-    label files in the layout of data.name folder; build-coco-lvis: label files of 1284 classes from LVIS v1 and COCO's stuff. All work in
-    data.num_workers processes, and what writes goes on where it was stopped. speed: samples per second that one core reads and augments."""
     split: Literal["train", "val", "both"] = "both"
     """Splits to read."""
-    output: str | None = None
-    """Folder to write to. stats: statistics_train.safetensors and statistics_val.safetensors, for --statistics of seg.train; null: none.
-    write, build-coco-lvis: the files; needed."""
-    coco: str | None = None
-    """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json (build-coco-lvis)."""
-    lvis: str | None = None
-    """Folder with lvis_v1_train.json and lvis_v1_val.json (build-coco-lvis)."""
-    stuff: StuffSource = "maps"
-    """Where the stuff comes from: maps (stuffthingmaps) or json (build-coco-lvis)."""
-    as_published: bool = False
-    """Repeat the errors of the generator that the paper's labels were made with; needs stuff json (build-coco-lvis)."""
-    image_format: ImageFormat = "png"
-    """Format of the images: png, or jpeg, which is smaller, faster to read, and not exact (write)."""
-    crop: tuple[int, int] = (512, 512)
-    """(height, width) in pixels of the training crop (speed)."""
-    scale: tuple[float, float] = (0.5, 2.0)
-    """Range of the random factor that images are scaled with before the crop (speed)."""
-    seconds: float = 10.0
-    """Time for each measurement (speed)."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set."""
 
+    def datasets(self) -> Iterator[SegmentationDataset]:
+        """The splits, one after the other."""
+        splits: tuple[Split, ...] = ("train", "val") if self.split == "both" else (self.split,)
+        return (build_dataset(self.data, split) for split in splits)
 
-def run(config: DataCommand) -> None:
-    """Do what the command says, split by split.
+
+@dataclass
+class CheckConfig(SplitsConfig):
+    """Read every file of a data set and list every problem: unreadable, of another size or depth, values out of range."""
+
+    json: str | None = None
+    """Also write the number of samples and the problems to this JSON file."""
+
+
+@dataclass
+class StatsConfig(SplitsConfig):
+    """Count the pixels and images of each class, and the sizes of the pictures."""
+
+    output: str | None = None
+    """Folder for the counts, statistics_train.safetensors and statistics_val.safetensors, which --statistics of seg.train and seg.inspect
+    takes. Null: none are written."""
+    json: str | None = None
+    """Also write what is printed to this JSON file."""
+
+
+@dataclass
+class WriteConfig(SplitsConfig):
+    """Write a data set as images and 8- or 16-bit label files, in the layout that data.name folder reads."""
+
+    output: str = field(kw_only=True)
+    """Folder to write to; what is there already is kept, so that the same command goes on where it was stopped."""
+    image_format: ImageFormat = "png"
+    """Format of the images: png, or jpeg, which is smaller, faster to read, and not exact."""
+
+
+@dataclass
+class SpeedConfig(SplitsConfig):
+    """Measure how many samples per second one core reads and augments."""
+
+    crop: tuple[int, int] = (512, 512)
+    """(height, width) in pixels of the training crop."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random factor that images are scaled with before the crop."""
+    seconds: float = 10.0
+    """Time for each measurement."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+
+@dataclass
+class WorkersConfig:
+    """How the files are made."""
+
+    num_workers: int = 2
+    """Processes that make label files; 0: this one. Results are the same for any number."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise InputError(f"data.num_workers is {self.num_workers}; it must be 0 or more")
+
+
+@dataclass
+class BuildConfig:
+    """Make the label files of COCO+LVIS, 1284 classes, from LVIS v1 and COCO's stuff."""
+
+    coco: str
+    """COCO's folder, with stuffthingmaps/{train,val}2017 or annotations/stuff_{train,val}2017.json."""
+    lvis: str
+    """Folder with lvis_v1_train.json and lvis_v1_val.json."""
+    output: str
+    """Folder to write to; what is there already is kept, so that the same command goes on where it was stopped."""
+    stuff: StuffSource = "maps"
+    """Where the stuff comes from: maps (stuffthingmaps) or json."""
+    as_published: bool = False
+    """Repeat the errors of the generator that the paper's labels were made with; needs stuff json."""
+    skip_bad: bool = False
+    """Leave out annotations that cannot be used, and say how many; else the first is an error."""
+    data: WorkersConfig = field(default_factory=WorkersConfig)
+    """How the files are made."""
+
+
+def check(config: CheckConfig) -> None:
+    """Read every sample.
 
     Raises:
-        InputError: a split has problems, or cannot be built at all.
+        InputError: a split has problems, has nothing that is labelled, or cannot be built at all.
     """
-    if config.command == "build-coco-lvis":
-        build(config)
-        return
-    splits: tuple[Literal["train", "val"], ...] = ("train", "val") if config.split == "both" else (config.split,)
-    if config.command == "write":
-        write([build_dataset(config.data, split) for split in splits], config)
-        return
-    num_problems = 0
-    for split in splits:
-        dataset = build_dataset(config.data, split)
-        if config.command == "speed":
-            print(f"{split}: {speed(dataset, config)}")
-            continue
-        if config.command == "stats":
-            statistics = class_statistics(dataset, config.data.num_workers)
-            print(describe(statistics))
-            if config.output is not None:
-                path = Path(config.output, f"statistics_{split}.safetensors")
-                statistics.save(path)
-                print(f"wrote {path}")
-            continue
-        problems = find_problems(dataset, config.data.num_workers)
-        print("\n".join([f"{split}: {len(dataset)} samples, {len(problems)} with problems", *chain.from_iterable(problems)]))
-        num_problems += len(problems)
+    found, num_problems = {}, 0
+    for dataset in config.datasets():
+        checked = check_split(dataset, config.data.num_workers)
+        found[dataset.split] = {"samples": len(dataset), "problems": checked.problems, "notes": checked.notes}
+        if config.json is not None:
+            write_json(config.json, found)
+        summary = f"{dataset.split}: {len(dataset)} samples, {len(checked.problems)} with problems"
+        print("\n".join([summary, *chain.from_iterable(checked.problems)]))
+        for note in checked.notes:
+            print(f"note: {note}")
+        if not checked.problems and (line := complaint(Survey(checked.statistics, len(dataset)), dataset)):
+            print(f"warning: {line}")
+        num_problems += len(checked.problems)
     if num_problems:
         raise InputError(f"{num_problems} samples have problems, listed above; correct them before training")
 
 
-def write(datasets: list[SegmentationDataset], config: DataCommand) -> None:
+def stats(config: StatsConfig) -> None:
+    """Count, write what was asked for, and print."""
+    found = {}
+    for dataset in config.datasets():
+        statistics = class_statistics(dataset, config.data.num_workers)
+        found[dataset.split] = figures_of(statistics)
+        path = None if config.output is None else Path(config.output, f"statistics_{dataset.split}.safetensors")
+        if path is not None:
+            statistics.save(path)
+        if config.json is not None:
+            write_json(config.json, found)
+        print(describe(statistics))
+        if path is not None:
+            print(f"wrote {path}")
+
+
+def write(config: WriteConfig) -> None:
     """Write the data set as a folder and say how it is read.
 
     Raises:
-        InputError: no folder is given, or see `write_folder`.
+        InputError: see `write_folder`.
     """
-    if config.output is None:
-        raise InputError("write needs -o FOLDER")
+    datasets = list(config.datasets())
     settings = write_folder(datasets, config.output, image_format=config.image_format, num_workers=config.data.num_workers)
     print(f"wrote {sum(map(len, datasets))} samples of {datasets[0].spec.num_classes} classes; read them with", *settings)
 
 
-def speed(dataset: SegmentationDataset, config: DataCommand) -> str:
-    """Samples per second of one core, in words."""
-    found = measure_input(dataset, config.crop, config.scale, config.seconds)
-    height, width = dataset[0].label_map.shape
-    return (
-        f"{height}x{width} pixels, crop {config.crop[0]}x{config.crop[1]}; samples per second on one core: read {found.read:.1f}, "
-        f"augment {found.augment:.1f}, both {found.both:.1f}"
-    )
+def speed(config: SpeedConfig) -> None:
+    """Measure split by split."""
+    measured = {}
+    for dataset in config.datasets():
+        found = measure_input(dataset, config.crop, config.scale, config.seconds)
+        height, width = dataset[0].label_map.shape
+        print(
+            f"{dataset.split}: {height}x{width} pixels, crop {config.crop[0]}x{config.crop[1]}; samples per second on one core: "
+            f"read {found.read:.1f}, augment {found.augment:.1f}, both {found.both:.1f}"
+        )
+        sizes = {"size": [height, width], "crop": config.crop}
+        measured[dataset.split] = sizes | {"read": found.read, "augment": found.augment, "both": found.both}
+    if config.json is not None:
+        write_json(config.json, measured)
 
 
-def build(config: DataCommand) -> None:
+def build(config: BuildConfig) -> None:
     """Make the label files of COCO+LVIS and say how they came out.
 
     Raises:
-        InputError: a folder is not given, or see `build_coco_lvis`.
+        InputError: see `build_coco_lvis`.
     """
-    if config.coco is None or config.lvis is None or config.output is None:
-        raise InputError("build-coco-lvis needs --coco FOLDER, --lvis FOLDER and -o FOLDER")
     output = Path(config.output)
     found = build_coco_lvis(
         Path(config.coco),
@@ -120,11 +188,27 @@ def build(config: DataCommand) -> None:
         output,
         stuff=config.stuff,
         as_published=config.as_published,
+        skip_bad=config.skip_bad,
         num_workers=config.data.num_workers,
     )
-    for split, counts in found.items():
+    for split, counts in found.statistics.items():
         print(f"{split}: {len(counts.names)} images, {(counts.images > 0).sum()} of {len(counts.class_names)} classes occur")
+    if found.left_out:
+        shown = "; ".join(found.left_out[:3]) + ("; …" if len(found.left_out) > 3 else "")
+        print(f"left out {len(found.left_out)} annotations that cannot be used: {shown}")
     print(f"wrote {output}; classes and the tail of rare ones are listed in {output / 'report.md'}")
+
+
+def figures_of(statistics: ClassStatistics) -> dict[str, Any]:
+    """Plain values for JSON, the classes in the order of their ids."""
+    classes = zip(statistics.class_names, statistics.pixels.tolist(), statistics.images.tolist())
+    return {
+        "dataset": statistics.dataset,
+        "images": len(statistics.names),
+        "sizes": [{"size": list(size), "images": count} for size, count in statistics.sizes.most_common()],
+        "ignored_pixels": statistics.ignored_pixels,
+        "classes": [{"name": name, "pixels": pixels, "images": images} for name, pixels, images in classes],
+    }
 
 
 def describe(statistics: ClassStatistics) -> str:
@@ -146,5 +230,19 @@ def describe(statistics: ClassStatistics) -> str:
     return "\n".join(lines)
 
 
+COMMANDS = {
+    "check": Command(check, CheckConfig),
+    "stats": Command(stats, StatsConfig, {"output": "-o"}),
+    "write": Command(write, WriteConfig, {"output": "-o"}),
+    "speed": Command(speed, SpeedConfig),
+    "build-coco-lvis": Command(build, BuildConfig, {"output": "-o"}),
+}
+
+
+def main() -> None:
+    """The program."""
+    run_commands(COMMANDS, "shared.data", "Check and count the files of a data set, write it in another form, and time its reading.")
+
+
 if __name__ == "__main__":
-    run_program(run, DataCommand, "shared.data", positional={"command": None}, short={"output": "-o"})
+    main()

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from shared.constants import IGNORE_INDEX
 from shared.data.classes import class_colours, class_names, class_values
-from shared.data.pairs import Pair, PairDataset, pair_files, require_folders
-from shared.data.pictures import LabelCodes, read_image
+from shared.data.label_rules import LabelRule, LabelRules
+from shared.data.labels import LabelCodes
+from shared.data.pairs import Pair, PairDataset, pair_files, plain_codes, require_folders
+from shared.data.pictures import MAX_PIXELS, read_image
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 ADE20K = DatasetSpec("ade20k", class_names("ade20k"), class_colours("ade20k"))
@@ -28,8 +31,7 @@ class Ade20k(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in _FOLDERS:
-            raise InputError(f"ADE20K has no split {split!r}; it has train and val")
+        choose("split", split, _FOLDERS, where="ADE20K")
         images, labels = (f"{kind}/{_FOLDERS[split]}" for kind in ("images", "annotations"))
         require_folders(Path(root), [images, labels], _LAYOUT)
         codes = LabelCodes(ADE20K.num_classes, offset=1, ignore_value=0)
@@ -50,8 +52,7 @@ class Ade20kFull(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in _FOLDERS:
-            raise InputError(f"ADE20K has no split {split!r}; it has train and val")
+        choose("split", split, _FOLDERS, where="ADE20K")
         folder = Path(root, "images/ADE", _FOLDERS[split])
         require_folders(Path(root), [f"images/ADE/{_FOLDERS[split]}"], _LAYOUT_FULL)
         images = sorted(folder.rglob("ADE_*.jpg"))
@@ -61,20 +62,27 @@ class Ade20kFull(PairDataset):
         missing = [pair.label for pair in pairs if not pair.label.is_file()]
         if missing:
             raise InputError(f"{len(missing)} of {len(pairs)} images have no label file, first {missing[0]}; unpack the data set again")
-        super().__init__(ADE20K_FULL, split, pairs, ColourLabels())
+        parts = tuple(f"_parts_{level}" for level in range(1, 10))
+        rules = LabelRules((LabelRule(ColourLabels(), "_seg"), LabelRule(plain_codes(ADE20K_FULL))), others=parts)
+        super().__init__(ADE20K_FULL, split, pairs, ColourLabels(), rules)
 
 
 @dataclass(frozen=True)
 class ColourLabels:
     """Label files *_seg.png of ADE20K's full release: a class is 256 times the tenth of red (rounded down), plus green."""
 
-    def read(self, path: Path) -> torch.Tensor:
+    name = "ade20k_full"
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"format": self.name}
+
+    def read(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         """Read a file as (H, W) int64 class ids in [0, 847) or `IGNORE_INDEX`.
 
         Raises:
             InputError: an unreadable file, or values beyond the 3688 of the release, as in a greyscale picture.
         """
-        red, green, _ = read_image(path).to(torch.int64)
+        red, green, _ = read_image(path, max_pixels=max_pixels).to(torch.int64)
         values = red // 10 * 256 + green
         if int(values.max()) >= len(_CLASS_OF_VALUE):
             raise InputError(

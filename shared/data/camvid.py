@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset, pair_files
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import choose
 
 _CLASSES = {
     "Sky": (128, 128, 128),
@@ -34,7 +34,6 @@ class CamVid(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
-        if split not in ("train", "val", "test"):
-            raise InputError(f"CamVid has no split {split!r}; it has train, val and test")
+        choose("split", split, ("train", "val", "test"), where="CamVid")
         pairs = pair_files(Path(root, split), Path(root, f"{split}annot"))
         super().__init__(CAMVID, split, pairs, LabelCodes(CAMVID.num_classes, ignore_value=_VOID))

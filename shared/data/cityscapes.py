@@ -6,10 +6,11 @@ import numpy as np
 
 from shared.constants import IGNORE_INDEX
 from shared.data.config import CityscapesConfig
-from shared.data.pairs import PairDataset, pair_files, require_folders
-from shared.data.pictures import LabelCodes, LabelReader, LabelTable
+from shared.data.label_rules import LabelRule, LabelRules
+from shared.data.labels import LabelCodes, LabelReader, LabelTable
+from shared.data.pairs import PairDataset, pair_files, plain_codes, require_folders
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import choose
 
 _CLASSES = {
     "unlabeled": (0, 0, 0),
@@ -55,6 +56,8 @@ TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 _NAMES, _PALETTE = tuple(_CLASSES), np.array(list(_CLASSES.values()), np.uint8)
 CITYSCAPES = DatasetSpec("cityscapes", tuple(_NAMES[label] for label in TRAIN_IDS), _PALETTE[list(TRAIN_IDS)])
 CITYSCAPES_ALL = DatasetSpec("cityscapes", _NAMES, _PALETTE)
+_KINDS = ("labelIds", "labelTrainIds", "instanceIds", "instanceTrainIds", "color")
+"""How PNG files that lie beside each other end, those made by cityscapesScripts included."""
 _LAYOUT = "leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and gtFine/{train,val}/CITY/*_gtFine_labelIds.png"
 
 
@@ -66,8 +69,7 @@ class Cityscapes(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CityscapesConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"Cityscapes has no labels of split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="Cityscapes")
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
         require_folders(Path(root), [images, labels], _LAYOUT)
         pairs = pair_files(
@@ -76,12 +78,23 @@ class Cityscapes(PairDataset):
             Path(root, labels) if config.instances else None,
             endings=("_leftImg8bit", f"_gtFine_{config.labels}", "_gtFine_instanceIds"),
         )
-        super().__init__(CITYSCAPES_ALL if config.classes == "all" else CITYSCAPES, split, pairs, _codes(config))
+        spec = CITYSCAPES_ALL if config.classes == "all" else CITYSCAPES
+        readers = _readers(config)
+        plain = LabelCodes(spec.num_classes, ignore_value=None) if config.classes == "all" else plain_codes(spec)
+        super().__init__(spec, split, pairs, readers[config.labels], label_rules(readers, plain))
 
 
-def _codes(config: CityscapesConfig) -> LabelReader:
+def _readers(config: CityscapesConfig) -> dict[str, LabelReader]:
+    """What the numbers mean in each kind of label file that holds these classes, the one that is read first."""
     if config.classes == "all":
-        return LabelCodes(CITYSCAPES_ALL.num_classes, ignore_value=None)
-    if config.labels == "labelTrainIds":
-        return LabelCodes(CITYSCAPES.num_classes, ignore_value=255)
-    return LabelTable(tuple(TRAIN_IDS.index(label) if label in TRAIN_IDS else IGNORE_INDEX for label in range(len(_NAMES))))
+        return {"labelIds": LabelCodes(CITYSCAPES_ALL.num_classes, ignore_value=None)}
+    table = tuple(TRAIN_IDS.index(label) if label in TRAIN_IDS else IGNORE_INDEX for label in range(len(_NAMES)))
+    readers: dict[str, LabelReader] = {"labelIds": LabelTable(table), "labelTrainIds": LabelCodes(CITYSCAPES.num_classes, ignore_value=255)}
+    return {kind: readers[kind] for kind in sorted(readers, key=lambda kind: kind != config.labels)}
+
+
+def label_rules(readers: dict[str, LabelReader], plain: LabelReader) -> LabelRules:
+    """Of the files in gtFine and gtCoarse, and, where a name tells nothing, of class ids such as predictions are."""
+    rules = [LabelRule(reader, f"_{kind}") for kind, reader in readers.items()]
+    others = [f"_{kind}" for kind in _KINDS if kind not in readers]
+    return LabelRules((*rules, LabelRule(plain)), "_instanceIds", tuple(others))

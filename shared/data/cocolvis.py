@@ -9,10 +9,12 @@ import numpy as np
 
 from shared.data.classes import class_names
 from shared.data.config import CocoLvisConfig
-from shared.data.pairs import Pair, PairDataset, find_pictures, read_list, require_folders, require_listed
-from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES, LabelCodes
+from shared.data.labels import LabelCodes
+from shared.data.pairs import Pair, PairDataset, read_list, require_folders, require_listed
+from shared.data.picture_files import find_pictures
+from shared.data.pictures import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 _LVIS, _STUFF = class_names("lvis"), class_names("coco_stuff")
@@ -32,6 +34,7 @@ def _merge_names() -> tuple[tuple[str, ...], np.ndarray]:
 
 
 _NAMES, STUFF_VALUES = _merge_names()
+# without its first colour, black, which is that of no class
 COCO_LVIS = DatasetSpec("coco_lvis", _NAMES, voc_palette(len(_NAMES) + 1)[1:])
 _LAYOUT = "COCO's train2017/*.jpg and val2017/*.jpg"
 
@@ -39,7 +42,7 @@ _LAYOUT = "COCO's train2017/*.jpg and val2017/*.jpg"
 def merge_labels(
     lvis_masks: list[np.ndarray], lvis_category_ids: list[int], stuff_ids: np.ndarray, stuff_values: np.ndarray = STUFF_VALUES
 ) -> np.ndarray:
-    """The label values of an image: the first LVIS annotation that covers a pixel, or else its stuff class.
+    """The label values of an image: the first LVIS annotation that covers a pixel, otherwise its stuff class.
 
     Args:
         lvis_masks: (H, W) bool, one per annotation, in the order of the file.
@@ -51,11 +54,12 @@ def merge_labels(
         (H, W) uint16: 0 for no class, or class + 1.
 
     Raises:
-        InputError: a category that LVIS v1 has not.
+        InputError: a category that LVIS v1 does not have.
     """
     wrong = [category for category in lvis_category_ids if not 1 <= category <= len(_LVIS)]
     if wrong:
         raise InputError(f"LVIS category {wrong[0]} came; LVIS v1 has 1..{len(_LVIS)}: give the files of version 1")
+    # by a table: replacing id after id, as the published generator does, replaces some of them twice
     labels = stuff_values[np.where((stuff_ids >= 0) & (stuff_ids < len(stuff_values)), stuff_ids, 0)]
     for mask, category in zip(reversed(lvis_masks), reversed(lvis_category_ids)):  # backwards, so that the first has the last word
         labels[mask] = category
@@ -70,8 +74,7 @@ class CocoLvis(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoLvisConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"COCO+LVIS has no split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="COCO+LVIS")
         folders = ["train2017"] if split == "train" else ["train2017", "val2017"]
         require_folders(Path(root), folders, _LAYOUT)
         labels = Path(root, config.labels)

@@ -3,6 +3,7 @@
 H, W: height and width of an image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,17 @@ import numpy as np
 
 from shared.config import read_yaml, require_same_settings, to_yaml
 from shared.data.cocolvis import COCO_LVIS, STUFF_IDS, STUFF_VALUES, merge_labels
-from shared.data.cocolvis_files import Annotation, LvisImage, StuffAnnotations, StuffMaps, StuffSource, draw, drawing_library, read_lvis
+from shared.data.cocolvis_files import (
+    Annotation,
+    LeftOut,
+    LvisImage,
+    StuffAnnotations,
+    StuffMaps,
+    StuffSource,
+    draw,
+    drawing_library,
+    read_lvis,
+)
 from shared.data.pictures import read_numbers
 from shared.data.statistics import ClassStatistics, SampleCounts, count_classes
 from shared.data.workers import parallel_map
@@ -24,8 +35,15 @@ DROPPED_AS_PUBLISHED = 429995
 
 
 def build_coco_lvis(
-    coco: Path, lvis: Path, output: Path, *, stuff: StuffSource = "maps", as_published: bool = False, num_workers: int = 2
-) -> dict[str, ClassStatistics]:
+    coco: Path,
+    lvis: Path,
+    output: Path,
+    *,
+    stuff: StuffSource = "maps",
+    as_published: bool = False,
+    skip_bad: bool = False,
+    num_workers: int = 2,
+) -> "Built":
     """Write `output`/{train,val}/*.png, the lists {train,val}.txt, the counts statistics_{train,val}.safetensors and report.md.
 
     Label files that are there already and whole are kept, so the same command continues a build that was stopped. A list is written
@@ -35,30 +53,43 @@ def build_coco_lvis(
         coco: folder with stuffthingmaps/{train,val}2017 (stuff maps) or annotations/stuff_{train,val}2017.json (stuff json).
         lvis: folder with lvis_v1_train.json and lvis_v1_val.json.
         as_published: with the errors of the generator that the paper's labels were made with; see `published_stuff_values`.
+        skip_bad: leave out annotations that cannot be used, and list them in report.md; else the first is an error.
         num_workers: processes; 0: this one.
 
     Raises:
-        InputError: files that are missing or wrong, or an output folder with files of other settings.
+        InputError: files that are missing or wrong, before anything is written; or an output folder with files of other settings.
     """
     if as_published and stuff != "json":
         raise InputError("--as-published needs --stuff json: the errors of the published generator depend on the number of annotations")
-    drawing_library()
-    images = {split: read_lvis(lvis / f"lvis_v1_{split}.json") for split in ("train", "val")}
+    drawing_library()  # asked before files are read for minutes
+    left_out = LeftOut(skip_bad)
+    images = {split: read_lvis(lvis / f"lvis_v1_{split}.json", left_out) for split in ("train", "val")}
     if as_published:
         images["train"] = [image for image in images["train"] if image.number != DROPPED_AS_PUBLISHED]
-    source = StuffMaps(coco / "stuffthingmaps") if stuff == "maps" else StuffAnnotations(coco / "annotations")
+    source = StuffMaps(coco / "stuffthingmaps") if stuff == "maps" else StuffAnnotations(coco / "annotations", left_out)
+    # both splits before anything is written
     source.require([*images["train"], *images["val"]])
+    stuff_of = source.read if isinstance(source, StuffAnnotations) else lambda image: source
+    tasks = {split: [Task(image, stuff_of(image)) for image in its_images] for split, its_images in images.items()}
     _require_settings(output, {"stuff": stuff, "as_published": as_published})
     found = {}
     for split, its_images in images.items():
-        tasks = [Task(image, source if isinstance(source, StuffMaps) else source.read(image)) for image in its_images]
         builder = Builder(output / split, as_published)
-        samples = parallel_map(_build, builder, tasks, num_workers=num_workers, title=f"COCO+LVIS {split}", unit="image")
+        samples = parallel_map(_build, builder, tasks[split], num_workers=num_workers, title=f"COCO+LVIS {split}", unit="image")
         found[split] = ClassStatistics.collect(COCO_LVIS, split, samples)
         found[split].save(output / f"statistics_{split}.safetensors")
+        # last of a split: CocoLvis takes the list for the sign that its files are all there
         write_text(output / f"{split}.txt", "".join(f"{image.name}\n" for image in its_images))
-    write_text(output / "report.md", report(found, stuff, as_published))
-    return found
+    write_text(output / "report.md", report(found, stuff, as_published, left_out.messages))
+    return Built(found, left_out.messages)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out: counts by split, and a line for each annotation that was left out."""
+
+    statistics: dict[str, ClassStatistics]
+    left_out: list[str]
 
 
 @dataclass(frozen=True)
@@ -130,6 +161,7 @@ def _finished(path: Path, image: LvisImage) -> np.ndarray | None:
         labels = read_numbers(path)
     except InputError:
         return None
+    # 8 bits are of another program: these have 16 even where the values are small
     whole = labels.dtype != np.uint8 and labels.shape == (image.height, image.width) and labels.max() <= COCO_LVIS.num_classes
     return labels if whole else None
 
@@ -142,7 +174,7 @@ def _require_settings(output: Path, settings: dict[str, object]) -> None:
         write_text(path, to_yaml(settings))
 
 
-def report(found: dict[str, ClassStatistics], stuff: StuffSource, as_published: bool) -> str:
+def report(found: dict[str, ClassStatistics], stuff: StuffSource, as_published: bool, left_out: Sequence[str] = ()) -> str:
     """What was built, how long the tail of rare classes is, and a line per class; Markdown."""
     made = f"Stuff from {stuff}" + (", with the errors of the published generator" if as_published else "")
     lines = ["# COCO+LVIS label files", "", f"{COCO_LVIS.num_classes} classes. {made}.", ""]
@@ -157,6 +189,8 @@ def report(found: dict[str, ClassStatistics], stuff: StuffSource, as_published: 
         ("classes in 100 images or more", partial(_classes_in, low=100, high=10**9)),
     ):
         lines.append(f"| {title} | " + " | ".join(str(figure(counts)) for counts in splits) + " |")
+    if left_out:
+        lines += ["", f"{len(left_out)} annotations that cannot be used were left out:", "", *(f"- {line}" for line in left_out)]
     lines += ["", "Images and pixels of each class, in the order of the images of the first split:", ""]
     head = " | ".join(f"images {split} | pixels {split}" for split in found)
     lines += [f"| value | class | {head} |", "|---|---|" + "---|" * (2 * len(found))]

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ import torch
 from shared.constants import IGNORE_INDEX
 from shared.data.classes import class_names
 from shared.data.config import CocoStuffConfig
-from shared.data.pairs import PairDataset, pair_files, read_list, require_folders
-from shared.data.pictures import LabelCodes, LabelTable
+from shared.data.label_rules import LabelRule, LabelRules
+from shared.data.labels import LabelCodes, LabelTable
+from shared.data.pairs import PairDataset, pair_files, plain_codes, read_list, require_folders
+from shared.data.pictures import MAX_PIXELS
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 
 _NAMES = class_names("coco_stuff")
@@ -24,6 +27,8 @@ COCO_STUFF = DatasetSpec("coco_stuff", _NAMES, voc_palette(len(_NAMES) + 1)[1:])
 ABSENT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 """Published ids (class + 1) that no image holds; the converted PNG files leave them out of their count."""
 
+CONVERTED_ENDING = "_labelTrainIds"
+"""How the PNG files end that mmsegmentation converts label files to, and puts beside them."""
 _LAYOUT_MAT = "images/*.jpg, annotations/*.mat and imageLists/{train,test}.txt"
 _LAYOUT_PNG = "images/{train,test}2014/*.jpg and annotations/{train,test}2014/*_labelTrainIds.png"
 _LAYOUT_164K = "{train,val}2017/*.jpg and stuffthingmaps/{train,val}2017/*.png"
@@ -37,20 +42,19 @@ class CocoStuff10k(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoStuffConfig) -> None:
-        published = {"train": "train", "val": "test"}.get(split)
-        if published is None:
-            raise InputError(f"COCO-Stuff10k has no split {split!r}; it has train and val")
+        lists = {"train": "train", "val": "test"}
+        published = lists[choose("split", split, lists, where="COCO-Stuff10k")]
         root = Path(root)
         if config.files_10k == "mat":
             require_folders(root, ["images", "annotations", "imageLists"], _LAYOUT_MAT)
             names = read_list(root / f"imageLists/{published}.txt")
             pairs = pair_files(root / "images", root / "annotations", names=names, label_suffixes=(".mat",))
-            super().__init__(COCO_STUFF10K, split, pairs, MatLabels())
+            super().__init__(COCO_STUFF10K, split, pairs, MatLabels(), _RULES_MAT)
             return
         images, labels = f"images/{published}2014", f"annotations/{published}2014"
         require_folders(root, [images, labels], _LAYOUT_PNG)
-        pairs = pair_files(root / images, root / labels, endings=("", "_labelTrainIds", ""))
-        super().__init__(COCO_STUFF10K, split, pairs, _CONVERTED)
+        pairs = pair_files(root / images, root / labels, endings=("", CONVERTED_ENDING, ""))
+        super().__init__(COCO_STUFF10K, split, pairs, _CONVERTED, _RULES_PNG)
 
 
 class CocoStuff(PairDataset):
@@ -61,20 +65,24 @@ class CocoStuff(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: CocoStuffConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"COCO-Stuff has no split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="COCO-Stuff")
         root, images, labels = Path(root), f"{split}2017", f"stuffthingmaps/{split}2017"
         require_folders(root, [images, labels], _LAYOUT_164K)
         instances = None if config.instances is None else root / config.instances / images
-        codes = LabelCodes(COCO_STUFF.num_classes, ignore_value=255)
-        super().__init__(COCO_STUFF, split, pair_files(root / images, root / labels, instances), codes)
+        pairs = pair_files(root / images, root / labels, instances, others=LABEL_RULES.others)
+        super().__init__(COCO_STUFF, split, pairs, _MAPS, LABEL_RULES)
 
 
 @dataclass(frozen=True)
 class MatLabels:
     """Label files *.mat of COCO-Stuff10k: the published ids in the variable S."""
 
-    def read(self, path: Path) -> torch.Tensor:
+    name = "mat"
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"format": self.name}
+
+    def read(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         """Read a file as (H, W) int64 class ids in [0, 182) or `IGNORE_INDEX`.
 
         Raises:
@@ -95,3 +103,9 @@ class MatLabels:
 
 _CONVERTED = LabelTable((IGNORE_INDEX, *(label - 1 for label in range(1, len(_NAMES) + 1) if label not in ABSENT)))
 """The converted PNG files count the 171 classes that occur from 1, and 0 is no class."""
+_MAPS = LabelCodes(COCO_STUFF.num_classes, ignore_value=255)
+_PLAIN = LabelRule(plain_codes(COCO_STUFF10K))
+_RULES_MAT = LabelRules((LabelRule(MatLabels(), suffixes=(".mat",)), _PLAIN))
+_RULES_PNG = LabelRules((LabelRule(_CONVERTED, CONVERTED_ENDING), _PLAIN))
+LABEL_RULES = LabelRules((LabelRule(_MAPS),), others=(CONVERTED_ENDING,))
+"""Of the pixel maps of the 164k images."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shared.data.pictures import MAX_PIXELS, Orientation
 from shared.errors import InputError
 
 
@@ -43,17 +44,23 @@ class FolderConfig:
     val_instances: str | None = None
     """Folder of validation instance maps; null: none."""
     class_names: list[str] | str = "classes.txt"
-    """Names in the order of the class ids: a list, or a text file with a name per line, or a JSON file with a list of names."""
+    """Names in the order of the class ids: a list, or a text file with a name per line, a CSV file with a column of them, or a JSON file
+    with a list."""
     palette: str | None = None
     """Text file with a line "red green blue" (0..255) per class; null: colours are made up."""
     ignore_value: int | None = 255
     """Value of ignored pixels in the label files; null: there are none. From 256 classes on, 255 is a class: give another value or null."""
     label_offset: int = 0
     """Class id = value in the file − this; 1 where classes are counted from 1."""
+    label_values: list[int] | None = None
+    """Value in the label files of each class, such as [0, 255] for masks of black and white, with ignore_value null. Null: those of
+    label_offset."""
 
     def __post_init__(self) -> None:
         if self.label_offset < 0:
             raise InputError(f"data.folder.label_offset is {self.label_offset}; it must be 0 or more")
+        if self.label_offset and self.label_values is not None:
+            raise InputError("data.folder.label_offset and label_values are both given; the values say all: leave the offset out")
 
 
 @dataclass
@@ -113,6 +120,11 @@ class DataConfig:
     """Folder of the data set; needed by all but scenes."""
     num_workers: int = 2
     """Processes that prepare batches; 0: the training process itself. Results are the same for any number."""
+    orientation: Orientation | None = None
+    """Images that their EXIF data turn: shown, as viewers do it, or stored, as their pixels lie in the file. Null: shown, unless only the
+    stored pixels have the size of the label map."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of the largest picture that is read; a larger one is refused, as a small file may unfold to any size."""
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     """Settings of the built-in scenes."""
     folder: FolderConfig = field(default_factory=FolderConfig)
@@ -129,3 +141,5 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}; it must be 0 or more")
+        if self.max_pixels < 1:
+            raise InputError(f"data.max_pixels is {self.max_pixels}; it must be at least 1")

@@ -1,19 +1,20 @@
 """A data set of your own: folders of images and label PNGs, class names from a list or a file; read, and written from any data set."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from shared.data.class_lists import read_class_names, require_different
 from shared.data.config import FolderConfig
+from shared.data.labels import LabelCodes, LabelReader, LabelTable
 from shared.data.pairs import PairDataset, pair_files
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.data.workers import parallel_map
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.files.atomic import atomic_write, write_text
+from shared.files.text_file import composed, read_text
 from shared.visualise import label_storage, save_label_png, save_png, voc_palette
 
 ImageFormat = Literal["png", "jpeg"]
@@ -35,44 +36,38 @@ class FolderDataset(PairDataset):
             "train": (config.train_images, config.train_labels, config.train_instances),
             "val": (config.val_images, config.val_labels, config.val_instances),
         }
-        if split not in folders:
-            raise InputError(f"a folder data set has no split {split!r}; it has train and val")
-        images, labels, instances = folders[split]
+        images, labels, instances = folders[choose("split", split, folders, where="data set folder")]
         root = Path(root)
         spec = _read_spec(root, config)
-        codes = LabelCodes(spec.num_classes, config.label_offset, config.ignore_value)
         pairs = pair_files(root / images, root / labels, None if instances is None else root / instances)
-        super().__init__(spec, split, pairs, codes)
+        super().__init__(spec, split, pairs, _codes(config, spec.num_classes))
 
 
 def _read_spec(root: Path, config: FolderConfig) -> DatasetSpec:
     given = config.class_names
-    names, source = (_read_names(root / given), str(root / given)) if isinstance(given, str) else (given, "data.folder.class_names")
-    if not names:
-        raise InputError(f"{source} holds no class name; expected one name per class")
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise InputError(f"{source} names {', '.join(twice[:3])} more than once; give every class a name of its own")
+    names, source = list(map(composed, given)) if isinstance(given, list) else [], "data.folder.class_names"
+    if isinstance(given, str):
+        names, source = read_class_names(root / given, _advice("class_names")), str(root / given)
+    require_different(names, source)
     return DatasetSpec(config.name, tuple(names), _palette(root, config.palette, len(names)))
 
 
-def _read_names(path: Path) -> list[str]:
-    text = _read_text(path, "class names", "data.folder.class_names")
-    if path.suffix.lower() != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        names = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON: {error}; expected a list of class names") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f'{path} holds no list of names; expected ["first class", "second class", …]')
-    return names
+def _codes(config: FolderConfig, num_classes: int) -> LabelReader:
+    if config.label_values is None:
+        return LabelCodes(num_classes, config.label_offset, config.ignore_value)
+    if len(config.label_values) != num_classes:
+        raise InputError(f"data.folder.label_values has {len(config.label_values)} values for {num_classes} classes; give one per class")
+    return LabelTable.of_values(config.label_values, config.ignore_value)
+
+
+def _advice(setting: str) -> str:
+    return f"check --data.folder.{setting} and --data.root"
 
 
 def _palette(root: Path, given: str | None, num_classes: int) -> np.ndarray:
     if given is None:
         return voc_palette(num_classes + 1)[1:]  # colour 0 is black, the colour of ignored pixels
-    rows = _read_text(root / given, "colours", "data.folder.palette").split("\n")
+    rows = read_text(root / given, "colours", _advice("palette")).split("\n")
     try:
         colours = np.array([[int(part) for part in row.split()] for row in rows if row.strip()])
     except ValueError as error:
@@ -80,14 +75,6 @@ def _palette(root: Path, given: str | None, num_classes: int) -> np.ndarray:
     if colours.shape != (num_classes, 3) or colours.min() < 0 or colours.max() > 255:
         raise InputError(f"{root / given} holds {len(colours)} lines; expected {num_classes} lines of three numbers 0..255, one per class")
     return colours.astype(np.uint8)
-
-
-def _read_text(path: Path, what: str, option: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"cannot read the {what} file {path}: {reason}; check --{option} and --data.root") from error
 
 
 def write_folder(

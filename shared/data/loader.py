@@ -7,50 +7,22 @@ With repeat factors an epoch reads a sample several times or not at all; its len
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from shared.data.batch import Batch, collate, collate_by_size, regroup
 from shared.data.spec import Sample, SegmentationDataset
+from shared.data.workers import begin_worker
 from shared.errors import InputError
-from shared.run.faults import LOST_WORKER
-from shared.run.stopping import leave_signals_to_parent
-from shared.run.training import seed_of
+from shared.run.lost_workers import watched
+from shared.run.training import progress_by_hand, seed_of
 
 Transform = Callable[[Sample], Sample]
 Draw = tuple[int, int, int]
 """(epoch, index in the data set, copy): one use of a sample, the copy-th of this epoch."""
-
-
-@dataclass
-class Batch:
-    """Samples of one size, stacked.
-
-    Attributes:
-        images: (N, 3, H, W) float32.
-        label_maps: (N, H, W) int64, ids in [0, C) or `IGNORE_INDEX`.
-        instance_maps: (N, H, W) int64, or None where the data set has none.
-        names: N sample names.
-    """
-
-    images: torch.Tensor
-    label_maps: torch.Tensor
-    instance_maps: torch.Tensor | None
-    names: list[str]
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`; copies from pinned memory do not wait."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Batch":
-        """The same batch in pinned memory (called by torch's loader)."""
-        return self._map(torch.Tensor.pin_memory)
-
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        instance_maps = None if self.instance_maps is None else change(self.instance_maps)
-        return Batch(change(self.images), change(self.label_maps), instance_maps, self.names)
 
 
 def build_train_loader(
@@ -85,9 +57,10 @@ def build_train_loader(
 def build_eval_loader(
     dataset: SegmentationDataset, transform: Transform, *, batch_size: int, num_workers: int, samples: range | None = None
 ) -> "BatchLoader":
-    """Every sample once, in order; the last batch may be smaller.
+    """Every sample once, in batches of one size each. Samples of one size come in order; where all have one size, all do.
 
     Args:
+        batch_size: most samples of a batch, see `shared.data.batch.regroup`.
         samples: only these, such as a process's share. None: all.
 
     Raises:
@@ -96,66 +69,49 @@ def build_eval_loader(
     _require_samples(dataset)
     chosen = range(len(dataset)) if samples is None else samples
     order = [[(0, index, 0) for index in chosen[first : first + batch_size]] for first in range(0, len(chosen), batch_size)]
-    return BatchLoader(_Draws(dataset, transform, seed=0), order, num_workers)
+    return BatchLoader(_Draws(dataset, transform, seed=0), order, min(num_workers, len(order)), several_sizes=batch_size)
 
 
 class BatchLoader:
     """Iterable of `Batch`; each iteration starts over, with workers of its own that end with it.
 
     Reading ahead never touches the caller's random numbers.
+
+    Args:
+        several_sizes: largest batch of samples that may differ in size, and are grouped. None: those of a batch must have one size.
     """
 
-    def __init__(self, draws: "_Draws", order: "list[list[Draw]] | _TrainOrder", num_workers: int) -> None:
+    def __init__(
+        self, draws: "_Draws", order: "list[list[Draw]] | _TrainOrder", num_workers: int, several_sizes: int | None = None
+    ) -> None:
+        self._order, self._several_sizes = order, several_sizes
         self._loader = DataLoader(
             draws,
             batch_sampler=order,
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=collate if several_sizes is None else collate_by_size,
             pin_memory=torch.cuda.is_available(),
+            # its own, as DataLoader draws a seed for its workers from the global one otherwise
             generator=torch.Generator(),
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
         )
-
-    def __len__(self) -> int:
-        return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        try:
-            for batch in self._loader:
-                if isinstance(batch, InputError):
-                    raise batch
+        return self._read() if self._several_sizes is None else regroup(self._read(), self._several_sizes)
+
+    def with_progress(self, title: str) -> Iterator[Batch]:
+        """The batches, behind a progress bar of their images."""
+        with progress_by_hand(title, total=sum(map(len, self._order)), unit="image") as bar:
+            for batch in self:
                 yield batch
-        except (ConnectionError, EOFError) as error:
-            if self._loader.num_workers == 0:
-                raise
-            raise InputError(LOST_WORKER) from error  # it was killed while it handed over a batch
+                bar.update(len(batch.names))
 
-
-def _begin_worker(number: int) -> None:
-    leave_signals_to_parent()
-
-
-def collate(samples: list[Sample | InputError]) -> Batch | InputError:
-    """Stack samples. An error is handed on as a value: torch would wrap one that a worker raises in the worker's traceback."""
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, InputError):
-            return sample
-        good.append(sample)
-    other = next((sample for sample in good if sample.image.shape != good[0].image.shape), None)
-    if other is not None:
-        (a, b), (c, d) = good[0].image.shape[1:], other.image.shape[1:]
-        return InputError(
-            f"samples of one batch differ in size: {good[0].name} is {a}x{b}, {other.name} is {c}x{d} (height x width); "
-            "use batch size 1, or a transform that resizes or crops"
-        )
-    instance_maps = [sample.instance_map for sample in good if sample.instance_map is not None]
-    return Batch(
-        torch.stack([sample.image for sample in good]),
-        torch.stack([sample.label_map for sample in good]),
-        torch.stack(instance_maps) if instance_maps else None,
-        [sample.name for sample in good],
-    )
+    def _read(self) -> Iterator[Any]:
+        """What comes from the processes: `Batch`, or lists of them where there may be several sizes."""
+        for batch in watched(self._loader):
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 class _Draws(Dataset[Sample | InputError]):
@@ -179,6 +135,7 @@ class _TrainOrder(Sampler[list[Draw]]):
     def __init__(self, repeats: np.ndarray, batch_size: int, seed: int, steps: range, rank: int, world_size: int) -> None:
         self.repeats, self.batch_size, self.seed, self.steps = repeats, batch_size, seed, steps
         self.rank, self.world_size = rank, world_size
+        # the same in every epoch, so that (epoch, place) follows from the step
         self.length = max(1, round(repeats.sum()))
 
     def __len__(self) -> int:

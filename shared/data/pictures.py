@@ -1,45 +1,137 @@
-"""Reading pictures: images as RGB bytes, label maps as the numbers in the file, never rescaled."""
+"""Reading pictures as a viewer shows them: images as RGB bytes, label maps as the numbers in the file, never rescaled.
 
-from collections.abc import Iterator
+A camera that was held upright or upside down stores its pixels as they came and says in EXIF how they are to be turned. H, W: height and
+width of a picture.
+"""
+
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile
 
-from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_SUFFIXES = (".png",)
 
-_NUM_VALUES = 2**16
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest picture that is read unless a setting allows more: a file of a few bytes may unfold to any size."""
+
+Orientation = Literal["shown", "stored"]
+"""Of an image whose EXIF data turn it: as a viewer shows it, or as its pixels are stored."""
+
+ORIENTATION_TAG = 0x0112
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""From the stored pixels (H, W, …) to those that are shown, by the number in EXIF; 1 leaves them as they are."""
+_SIDEWAYS = (5, 6, 7, 8)
+TURN_WORDS = {2: "mirrored", 3: "turned by 180°", 4: "mirrored upside down", 6: "turned by 90°", 8: "turned by 270°"} | {
+    5: "mirrored and turned by 270°",
+    7: "mirrored and turned by 90°",
+}
+"""What a viewer does, clockwise."""
 
 
-def read_image(path: Path) -> torch.Tensor:
-    """Read a picture as (3, H, W) uint8 RGB. Greyscale is repeated, transparency dropped.
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says of itself before its pixels.
 
-    The EXIF orientation is not applied: labels are drawn on the pixels as they are stored.
+    Attributes:
+        size: (height, width) as it is shown.
+        stored_size: (height, width) of the pixels in the file.
+        orientation: number in EXIF, 1 where nothing is turned.
+        format: such as "PNG" or "JPEG", and "lossy WEBP", by content.
+    """
+
+    size: tuple[int, int]
+    stored_size: tuple[int, int]
+    orientation: int
+    format: str
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image as its file has it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, as they are stored.
+        turn: number in EXIF, 1 where nothing is turned.
+    """
+
+    pixels: np.ndarray
+    turn: int
+
+    def shown(self, map_size: tuple[int, ...] | None = None, orientation: Orientation | None = None) -> torch.Tensor:
+        """(3, H, W) uint8 RGB, turned as EXIF says.
+
+        Args:
+            map_size: (height, width) of a map of its pixels. Where only the stored pixels fit it, they stay as they are.
+            orientation: shown or stored, whatever the map's size. (Pillow turns TIFF files by itself.)
+        """
+        turned = self.is_turned(map_size, orientation)
+        return torch.from_numpy(np.ascontiguousarray(_TURNS[self.turn](self.pixels)) if turned else self.pixels).permute(2, 0, 1)
+
+    def is_turned(self, map_size: tuple[int, ...] | None = None, orientation: Orientation | None = None) -> bool:
+        """Whether `shown` turns the pixels."""
+        if self.turn == 1 or orientation == "stored":
+            return False
+        stored = self.pixels.shape[:2]
+        only_stored_fits = map_size is not None and tuple(map_size) == stored and tuple(map_size) != shown_size(stored, self.turn)
+        return orientation == "shown" or not only_stored_fits
+
+    @property
+    def keeps_its_size(self) -> bool:
+        """Whether the turn leaves height and width as they are, so that no map can tell whether it is meant."""
+        return shown_size(self.pixels.shape[:2], self.turn) == self.pixels.shape[:2]
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Read a picture as (3, H, W) uint8 RGB, turned as its EXIF data say. Greyscale is repeated, transparency dropped.
 
     Raises:
-        InputError: unreadable or truncated file, or more than 8 bits per channel.
+        InputError: see `read_stored_image`.
     """
-    with _open(path) as picture:
+    return read_stored_image(path, max_pixels=max_pixels).shown()
+
+
+def read_stored_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> StoredImage:
+    """Read a picture as RGB, and how it is to be turned.
+
+    Raises:
+        InputError: unreadable or truncated file, more than 8 bits per channel, or more than `max_pixels`.
+    """
+    with _open(path, max_pixels) as picture:
         if picture.mode.startswith(("I", "F")):
             raise InputError(f"{path} has pixels of mode {picture.mode}; images need 8 bits per channel: convert it to 8-bit RGB")
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        return StoredImage(np.array(picture.convert("RGB")), _orientation(picture.getexif))
 
 
-def read_numbers(path: Path) -> np.ndarray:
+def shown_size(stored_size: tuple[int, ...], turn: int) -> tuple[int, int]:
+    """(height, width) behind a turn."""
+    height, width = stored_size
+    return (width, height) if turn in _SIDEWAYS else (height, width)
+
+
+def read_numbers(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a one-channel PNG as (H, W) integers: uint8 for 8-bit and palette files (the index, not its colour), wider for 16-bit files.
 
     Raises:
-        InputError: unreadable file, a colour picture, or fewer than 8 bits per pixel (which are rescaled when decoded).
+        InputError: unreadable file, a colour picture, fewer than 8 bits per pixel (which are rescaled when decoded), or too many pixels.
     """
-    with _open(path) as picture:
+    with _open(path, max_pixels) as picture:
         if picture.mode == "1" or (picture.mode == "L" and picture.tile[0][3] != "L"):
             raise InputError(f"{path} is a greyscale PNG with fewer than 8 bits per pixel; save the label map with 8 or 16 bits")
         if picture.mode not in ("L", "P", "I;16", "I"):
@@ -47,118 +139,61 @@ def read_numbers(path: Path) -> np.ndarray:
                 f"{path} is a colour picture (mode {picture.mode}); expected class ids in one channel of 8 or 16 bits: "
                 "replace each colour by its class id, and save a one-channel PNG"
             )
-        return np.array(picture)
+        numbers = np.array(picture)
+        turn = _orientation(picture.getexif)
+    return numbers if turn == 1 else np.ascontiguousarray(_TURNS[turn](numbers))
 
 
-class LabelReader(Protocol):
-    """Reads a label file as (H, W) int64 class ids in [0, C) or `IGNORE_INDEX`; raises InputError for a file that is wrong."""
-
-    def read(self, path: Path) -> torch.Tensor: ...
-
-
-@dataclass(frozen=True)
-class LabelCodes:
-    """How the numbers in label files name classes: class id = value − offset.
-
-    Attributes:
-        num_classes: C.
-        offset: value of class 0.
-        ignore_value: value that becomes `IGNORE_INDEX`, or None where every pixel has a class.
+def read_header(path: Path) -> Header:
+    """What a picture is, without decoding its pixels, however many they are.
 
     Raises:
-        InputError: the ignore value is also the value of a class, or the values do not fit in 16 bits.
+        InputError: not a picture.
     """
-
-    num_classes: int
-    offset: int = 0
-    ignore_value: int | None = 255
-
-    def __post_init__(self) -> None:
-        ignored = self.ignore_value
-        if self.last_value >= _NUM_VALUES or (ignored is not None and not 0 <= ignored < _NUM_VALUES):
-            raise InputError(f"label values {self.allowed} do not fit in 16 bits; values must lie in 0..{_NUM_VALUES - 1}")
-        if ignored is not None and self.offset <= ignored <= self.last_value:
-            raise InputError(
-                f"value {ignored} is ignored and is also class {ignored - self.offset} of {self.num_classes}; "
-                "set ignore_value to a value that no class has, or to null"
-            )
-
-    @property
-    def last_value(self) -> int:
-        return self.offset + self.num_classes - 1
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, in words."""
-        ignored = "" if self.ignore_value is None else f" and {self.ignore_value} (ignored)"
-        return f"{self.offset}..{self.last_value}{ignored}"
-
-    def read(self, path: Path) -> torch.Tensor:
-        """Read a label file as (H, W) int64 class ids in [0, C) or `IGNORE_INDEX`.
-
-        Raises:
-            InputError: see `read_numbers` and `decode`.
-        """
-        return self.decode(read_numbers(path), path)
-
-    def decode(self, values: np.ndarray, path: Path) -> torch.Tensor:
-        """(H, W) integers, the content of `path`, as class ids.
-
-        Raises:
-            InputError: a value that names no class; an 8-bit file where classes need 16 bits.
-        """
-        if values.dtype == np.uint8 and self.last_value > 255:
-            raise InputError(
-                f"{path} has 8 bits per pixel, which end at 255, but the {self.num_classes} classes use values {self.allowed}; "
-                "make the label files again with 16 bits"
-            )
-        ignored = values == self.ignore_value if self.ignore_value is not None else np.zeros_like(values, dtype=bool)
-        wrong = ((values < self.offset) | (values > self.last_value)) & ~ignored
-        _refuse_values(
-            values[wrong], path, self.allowed, "correct the file, or the number of classes, the label offset or the ignore value"
-        )
-        # everything above works on the bytes of the file; this is the only array of 8 bytes per pixel
-        ids = torch.from_numpy(values.astype(np.int64))
-        return ids.sub_(self.offset).masked_fill_(torch.from_numpy(ignored), IGNORE_INDEX)
+    with _open(path, None) as picture:
+        # a PNG is decoded to its end by its own getexif, for a block behind the pixels that hardly any program writes
+        turn = _orientation(lambda: Image.Image.getexif(picture))
+        width, height = picture.size  # Pillow gives that of a TIFF as it is shown
+        turn = 1 if picture.format == "TIFF" else turn
+        lossy = "lossy " if picture.format == "WEBP" and _is_lossy_webp(path) else ""
+        return Header(shown_size((height, width), turn), (height, width), turn, f"{lossy}{picture.format}")
 
 
-@dataclass(frozen=True)
-class LabelTable:
-    """How the numbers in label files name classes where a table says it.
-
-    Attributes:
-        classes: class id, or `IGNORE_INDEX`, of the values 0, 1, 2, …; larger values are refused.
-    """
-
-    classes: tuple[int, ...]
-
-    def read(self, path: Path) -> torch.Tensor:
-        """Read a label file as (H, W) int64 class ids or `IGNORE_INDEX`.
-
-        Raises:
-            InputError: see `read_numbers`; a value beyond the table.
-        """
-        values = read_numbers(path)
-        allowed = f"0..{len(self.classes) - 1}"
-        _refuse_values(values[values >= len(self.classes)], path, allowed, "these are not the label files of this data set")
-        return torch.from_numpy(np.array(self.classes, np.int64)[values])
+def _is_lossy_webp(path: Path) -> bool:
+    """Whether the first block of pixels is one of VP8 rather than of VP8L."""
+    with open(path, "rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            if head[:4] in (b"VP8 ", b"VP8L"):
+                return head[:4] == b"VP8 "
+            length = int.from_bytes(head[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return False
 
 
-def _refuse_values(wrong: np.ndarray, path: Path, allowed: str, advice: str) -> None:
-    if wrong.size == 0:
-        return
-    found = np.unique(wrong)
-    shown = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
-    raise InputError(f"{path} holds value{'s' if len(found) > 1 else ''} {shown}; allowed are {allowed}; {advice}")
+def _orientation(read: Callable[[], Image.Exif]) -> int:
+    try:
+        value = read().get(ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF data fail in any way, and say nothing about the pixels
+        return 1
+    return value if isinstance(value, int) and value in _TURNS else 1
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile.ImageFile]:
+    # Pillow has one limit for the whole process, which warns at half of it; ours is an argument
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(path) as picture:
+            width, height = picture.size
+            if max_pixels is not None and width * height > max_pixels:
+                raise InputError(
+                    f"cannot read the picture {path}: it has {height}x{width} (height x width) = {height * width} pixels, and at most "
+                    f"{max_pixels} are read; allow more with --max_pixels (of a data set: --data.max_pixels), or make it smaller"
+                )
             yield picture
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).replace(f" {str(path)!r}", "").split())
-        raise InputError(f"cannot read the picture {path}: {reason}; repair or replace the file") from error
+        raise InputError(f"cannot read the picture {path}: {reason or type(error).__name__}; repair or replace the file") from error

@@ -20,6 +20,7 @@ def repeat_factors(statistics: ClassStatistics, threshold: float) -> np.ndarray:
         statistics: counts of the split that is sampled.
         threshold: share of samples below which a class is repeated, in (0, 1]; LVIS has 0.001.
     """
+    # at least 1: a class in no image would divide by 0, and no sample has its factor anyway
     shares = np.maximum(statistics.images, 1) / max(len(statistics.names), 1)
     by_class = np.maximum(1, np.sqrt(threshold / shares))
     factors = np.ones(len(statistics.names))

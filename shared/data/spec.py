@@ -46,6 +46,21 @@ class Sample:
     name: str
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a check says of a sample.
+
+    Attributes:
+        problems: what is wrong, a line for each of its files.
+        notes: what is right and may surprise, a line each.
+        label_map: (H, W), or None where it cannot be read.
+    """
+
+    problems: list[str]
+    notes: list[str]
+    label_map: torch.Tensor | None
+
+
 class SegmentationDataset(Dataset[Sample]):
     """A split of a data set. `dataset[index]` is the same `Sample` every time it is asked for."""
 
@@ -62,10 +77,9 @@ class SegmentationDataset(Dataset[Sample]):
         """The name of a sample; where there are files, without reading them."""
         return self[index].name
 
-    def problems(self, index: int) -> list[str]:
-        """What is wrong with a sample, a line for each of its files."""
+    def inspect(self, index: int) -> Findings:
+        """What is to be said of a sample without ending at its first mistake."""
         try:
-            self[index]
+            return Findings([], [], self[index].label_map)
         except InputError as error:
-            return [str(error)]
-        return []
+            return Findings([str(error)], [], None)

@@ -43,6 +43,7 @@ class SampleCounts:
 
 def count_classes(name: str, label_map: np.ndarray) -> SampleCounts:
     """Count the pixels of each class in an (H, W) map of ids or `IGNORE_INDEX`."""
+    # shifted by one: bin 0 is that of ignored pixels
     counts = np.bincount(label_map.ravel().astype(np.int64) - IGNORE_INDEX, minlength=1)
     class_ids = np.flatnonzero(counts[1:])
     height, width = label_map.shape
@@ -92,6 +93,7 @@ class ClassStatistics:
     def pixels(self) -> np.ndarray:
         """(C,) int64 pixels of each class."""
         sums = np.zeros(len(self.class_names), np.int64)
+        # `sums[ids] += counts` would add a class that stands there twice only once
         np.add.at(sums, self.class_ids, self.counts)
         return sums
 
@@ -163,10 +165,29 @@ def class_statistics(dataset: SegmentationDataset, num_workers: int = 0) -> Clas
     return ClassStatistics.collect(dataset.spec, dataset.split, samples)
 
 
-def find_problems(dataset: SegmentationDataset, num_workers: int = 0) -> list[list[str]]:
-    """Read every sample of a split; the messages of each that has problems, in order."""
-    found = parallel_map(_problems, dataset, range(len(dataset)), num_workers=num_workers, title=f"check {dataset.split}", unit="sample")
-    return [messages for messages in found if messages]
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a split found.
+
+    Attributes:
+        problems: the messages of each sample that has any, in order.
+        notes: what is right and may surprise, a line each.
+        statistics: counts of the label maps that can be read.
+    """
+
+    problems: list[list[str]]
+    notes: list[str]
+    statistics: ClassStatistics
+
+
+def check_split(dataset: SegmentationDataset, num_workers: int = 0) -> Checked:
+    """Read every file of a split."""
+    found = list(
+        parallel_map(_inspect, dataset, range(len(dataset)), num_workers=num_workers, title=f"check {dataset.split}", unit="sample")
+    )
+    counts = [sample for _, _, sample in found if sample is not None]
+    problems, notes = [messages for messages, _, _ in found if messages], [note for _, notes, _ in found for note in notes]
+    return Checked(problems, notes, ClassStatistics.collect(dataset.spec, dataset.split, counts))
 
 
 def _count(dataset: SegmentationDataset, index: int) -> SampleCounts:
@@ -174,5 +195,6 @@ def _count(dataset: SegmentationDataset, index: int) -> SampleCounts:
     return count_classes(sample.name, sample.label_map.numpy())
 
 
-def _problems(dataset: SegmentationDataset, index: int) -> list[str]:
-    return dataset.problems(index)
+def _inspect(dataset: SegmentationDataset, index: int) -> tuple[list[str], list[str], SampleCounts | None]:
+    found, name = dataset.inspect(index), dataset.sample_name(index)
+    return found.problems, found.notes, None if found.label_map is None else count_classes(name, found.label_map.numpy())

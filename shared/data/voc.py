@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from shared.data.config import VocConfig
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset, pair_files, read_list, require_folders
-from shared.data.pictures import LabelCodes
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import choose
 from shared.visualise import voc_palette
 
 _NAMES = (
@@ -26,8 +26,7 @@ class Voc(PairDataset):
     """
 
     def __init__(self, root: str | Path, split: str, config: VocConfig) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"VOC has no split {split!r}; it has train and val")
+        choose("split", split, ("train", "val"), where="VOC")
         augmented = split == "train" and config.train_list == "trainaug"
         images, labels = "JPEGImages", "SegmentationClassAug" if augmented else "SegmentationClass"
         require_folders(Path(root), [images, labels, _LISTS], _LAYOUT)

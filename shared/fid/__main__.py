@@ -5,29 +5,33 @@ from pathlib import Path
 
 from shared.distributed import is_first
 from shared.fid.comparison import compare
-from shared.fid.sides import DistanceConfig, describe, network_of, open_side, require_network, statistics_of, tell, warn_of_sizes
+from shared.fid.features import network_of
+from shared.fid.remarks import remark
+from shared.fid.sides import DistanceConfig, describe, open_side, require_network, statistics_of, tell
 from shared.run.program import run_program
+from shared.run.training import choose_device
 
 
 @dataclass(kw_only=True)
 class FidConfig(DistanceConfig):
-    """Distance between two sets of images: FID and KID, FD-lite0 and KD-lite0, or with an encoder FD-seg and KD-seg, and how far they cover
-    each other."""
+    """Distance between two sets of images: FID and KID (in other features FD-… and KD-…), and how far they cover each other."""
 
     real: Path
-    """Folder of PNG images, searched with its subfolders, or an .npz statistics file (ours or pytorch-fid's)."""
+    """Folder of images, searched with its subfolders as a data set's is, or an .npz file of feature statistics (ours or pytorch-fid's)."""
     generated: Path
     """The same for the images to be judged."""
-    save_statistics: Path | None = None
-    """Write the statistics of REAL to this .npz file; give it as REAL the next time."""
+    save_real: Path | None = None
+    """Write mean, covariance and features of REAL to this .npz file, which can be given as REAL the next time."""
 
 
 def score(config: FidConfig) -> None:
     """Compare the two sets, print the result and write what was asked for."""
     paths = (config.real, config.generated)
     sides = [open_side(path) for path in paths]
-    warn_of_sizes([side[0] for side in sides if isinstance(side, list)])
-    network = network_of(config, sides) if any(isinstance(side, list) for side in sides) else None
+    remark({str(path): side for path, side in zip(paths, sides) if isinstance(side, list)})
+    network = None
+    if any(isinstance(side, list) for side in sides):
+        network = network_of(config, choose_device(config.device), [side.extractor for side in sides if not isinstance(side, list)])
     if network is not None:
         if is_first():
             print(network.description)
@@ -38,8 +42,8 @@ def score(config: FidConfig) -> None:
         return
     real = statistics_of(sides[0], network, config.real, config, cache=True)
     generated = statistics_of(sides[1], network, config.generated, config)
-    if config.save_statistics and is_first():
-        real.save(config.save_statistics)
+    if config.save_real and is_first():
+        real.save(config.save_real)
     tell(compare(real, generated, subsets=config.subsets, seed=config.seed), config, real=str(config.real), generated=str(config.generated))
 
 

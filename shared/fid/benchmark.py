@@ -1,6 +1,5 @@
 """The distance and its features beside pytorch-fid's, on the same files, weights and machine: `python -m shared.fid.benchmark`."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -11,14 +10,15 @@ from unittest import mock
 import numpy as np
 import torch
 
-from shared.benchmark.report import Table, number, to_markdown, to_text
+from shared.benchmark.report import Grid, three_digits, to_markdown, to_text
 from shared.benchmark.timing import disturbance, time_once
 from shared.errors import InputError
-from shared.fid.features import INCEPTION_DIM, INCEPTION_WEIGHTS, InceptionFeatures
+from shared.fid.features import INCEPTION_DIM, INCEPTION_WEIGHTS, FeatureNetwork, FeaturesConfig, InceptionFeatures, network_of
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import FeatureStatistics, frechet_distance
 from shared.fid.made_weights import write_made_weights
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.run.directory import environment
 from shared.run.program import run_program
 from shared.run.training import choose_device
@@ -28,13 +28,16 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(FeaturesConfig):
     """Time the extraction of features and the distance, ours and pytorch-fid's, and say how far the results differ."""
 
-    output: Path
-    """Folder for benchmark.md and benchmark.json."""
+    output: Path | None = None
+    """Folder for benchmark.md and benchmark.json. Null: printed only."""
+    json: Path | None = None
+    """Also write the figures to this JSON file."""
     weights: Path | None = None
-    """Inception weights file. Null: random weights of its layout, which take the same time."""
+    """Weights file of inception or torchvision/NAME. Null: for inception, random weights of its layout, which take the same time; else
+    torch's cache."""
     images: int = 64
     """PNG images of noise whose features are extracted."""
     size: tuple[int, int] = (128, 256)
@@ -53,6 +56,7 @@ class BenchmarkConfig:
     """Check the weights, say what would be measured, and stop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         limits = [("images", self.images, 2), ("batch_size", self.batch_size, 1), ("workers", self.workers, 0)]
         for name, value, least in [*limits, *(("counts", count, 2) for count in self.counts)]:
             if value < least:
@@ -77,52 +81,74 @@ class Measurement:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    """Measure, print, and write both files."""
-    device, weights = choose_device(config.device), None if config.weights is None else INCEPTION_WEIGHTS.find(config.weights)
+    """Measure, print, and write what was asked for."""
+    device = choose_device(config.device)
+    network: FeatureNetwork | Path | None = None
+    if config.features not in ("auto", "inception"):
+        network = network_of(config, device)
+    elif config.weights is not None:
+        network = INCEPTION_WEIGHTS.find(config.weights)
     if config.dry_run:
-        print(f"would extract features of {config.images} images, take distances of {config.counts} and write to {config.output}")
+        where = "" if config.output is None else f" and write to {config.output}"
+        print(f"would extract features of {config.images} images, take distances of {config.counts}{where}")
         return
     with tempfile.TemporaryDirectory() as folder, disturbance() as others:
-        if weights is None:
-            write_made_weights(weights := Path(folder, "weights.pth"), config.seed)
-        results = [measure_extraction(config, weights, Path(folder, "images"), device)]
+        if network is None:
+            write_made_weights(network := Path(folder, "weights.pth"), config.seed)
+        results = [measure_extraction(config, network, Path(folder, "images"), device)]
         results += [measure_distance(count, config.seed) for count in config.counts]
     table = result_table(results)
-    about = {"settings": {"images": config.images, "size": config.size, "batch_size": config.batch_size, "seed": config.seed}}
-    record = environment() | about | {"disturbance": others.share, "results": [asdict(result) for result in results]}
+    settings = {name: getattr(config, name) for name in ("features", "images", "size", "batch_size", "seed")}
+    about = {"settings": settings, "disturbance": others.share, "results": [asdict(result) for result in results]}
+    record = environment() | about
     load = "" if others.share is None else f", other processes used {others.share:.0%} of the CPU"
     conditions = f"{record['machine']}, {record['threads']} threads, seed {config.seed}, {record['date']}{load}"
+    for path in (config.json, config.output and config.output / "benchmark.json"):
+        if path is not None:
+            write_json(path, record)
+    if config.output is not None:
+        lines = [f"# The distance beside pytorch-fid's\n\n    {record['command']}\n\n{conditions}.\n", to_markdown(table), ""]
+        write_text(config.output / "benchmark.md", "\n".join(lines))
     print(f"{conditions}\n{to_text(table)}")
-    write_text(config.output / "benchmark.json", json.dumps(record, indent=2) + "\n")
-    lines = [f"# The distance beside pytorch-fid's\n\n    {record['command']}\n\n{conditions}.\n", to_markdown(table), ""]
-    write_text(config.output / "benchmark.md", "\n".join(lines))
 
 
-def measure_extraction(config: BenchmarkConfig, weights: Path, folder: Path, device: torch.device) -> Measurement:
-    """Features of PNG files: reading, decoding, network."""
+def measure_extraction(config: BenchmarkConfig, network: FeatureNetwork | Path, folder: Path, device: torch.device) -> Measurement:
+    """Features of PNG files: reading, decoding, network.
+
+    Args:
+        network: Inception's weights, which pytorch-fid takes too, or another network, which it does not have.
+    """
     random = np.random.default_rng(config.seed)
     for index in range(config.images):
         save_png(random.integers(0, 256, (*config.size, 3), np.uint8), folder / f"{index:05}.png")
-    from pytorch_fid import fid_score, inception
-
-    files, ours = find_images(folder), InceptionFeatures(weights).to(device)
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
-        theirs = inception.InceptionV3().eval().to(device)
+    files, work = find_images(folder), f"features of {config.images} images"
+    ours = InceptionFeatures(network).to(device) if isinstance(network, Path) else network
 
     def extract() -> FeatureStatistics:
         return image_statistics(ours, read_ahead(files, config.batch_size), total=len(files), batch_size=config.batch_size)
 
+    def warm_up(network: torch.nn.Module) -> None:
+        with torch.no_grad():
+            network(torch.rand(config.batch_size, 3, *config.size, device=device))
+
+    warm_up(ours)
+    statistics, seconds = timed(extract, device)
+    if not isinstance(network, Path):
+        return Measurement(work, seconds, None, None, f"pytorch-fid does not have the features of {ours.extractor.network}")
+    from pytorch_fid import fid_score, inception
+
+    state = torch.load(network, map_location="cpu", weights_only=True)
+    with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        theirs = inception.InceptionV3().eval().to(device)
+
     def extract_theirs() -> np.ndarray:
         return fid_score.get_activations(files, theirs, config.batch_size, INCEPTION_DIM, device, config.workers)
 
-    for warm_up in (ours, theirs):
-        with torch.no_grad():
-            warm_up(torch.rand(config.batch_size, 3, *config.size, device=device))
-    (statistics, seconds), (features, their_seconds) = timed(extract, device), timed(extract_theirs, device)
+    warm_up(theirs)
+    features, their_seconds = timed(extract_theirs, device)
     mean = features.mean(0)
     difference = float(np.linalg.norm(statistics.mean.numpy() - mean) / np.linalg.norm(mean))
-    return Measurement(f"features of {config.images} images", seconds, their_seconds, difference)
+    return Measurement(work, seconds, their_seconds, difference)
 
 
 def measure_distance(count: int, seed: int, dim: int = INCEPTION_DIM) -> Measurement:
@@ -154,14 +180,14 @@ def timed(call: Callable[[], Result], device: torch.device) -> tuple[Result, flo
     return results[0], seconds
 
 
-def result_table(results: list[Measurement]) -> Table:
+def result_table(results: list[Measurement]) -> Grid:
     """A row per piece of work."""
     rows = []
     for result in results:
-        times = "" if result.theirs is None else number(result.theirs / result.ours)
+        times = "" if result.theirs is None else three_digits(result.theirs / result.ours)
         difference = "" if result.difference is None else f"{result.difference:.1e}"
-        rows.append([result.work, number(result.ours), number(result.theirs), times, difference, result.failure])
-    return Table(["work", "ours (s)", "pytorch-fid (s)", "times faster", "relative difference", ""], rows)
+        rows.append([result.work, three_digits(result.ours), three_digits(result.theirs), times, difference, result.failure])
+    return Grid(["work", "ours (s)", "pytorch-fid (s)", "times faster", "relative difference", ""], rows)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ def extrapolated_distance(real: FeatureStatistics, generated: FeatureStatistics,
     root, variance = covariance_root(real), real.covariance.trace().item()
     distances = []
     for size in sizes:
+        # without features: a subset is no smaller than F, and then the covariance is the smaller matrix
         subset = FeatureStatistics(dim, keep_features=False)
         subset.update(features[torch.randperm(len(features), generator=generator)[:size]])
         overlap = sum_of_singular_values(root @ covariance_root(subset).T)

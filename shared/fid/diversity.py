@@ -72,6 +72,7 @@ class Lpips(PairDistance):
         self.metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        # pair by pair, as the metric gives the mean of a batch alone
         return torch.stack([self.metric(one[None], other[None]) for one, other in zip(a, b)])
 
 
@@ -95,6 +96,7 @@ class EncoderDistance(PairDistance):
 def build_pair_distance(encoder: Path | None, device: torch.device) -> PairDistance | None:
     """LPIPS where torchmetrics and AlexNet's weights are at hand; else the same form in an encoder; None without either."""
     try:
+        # asked first: the metric would download the weights by itself
         torchvision_weights("alexnet").find(download=False)
         return Lpips().to(device)
     except (InputError, ImportError, ModuleNotFoundError) as error:

@@ -4,6 +4,8 @@ N images, F features.
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.backbone import LITE0, LITE0_WEIGHTS, ImageNetNormalise, frozen_lite0
-from shared.encoder_file import load_encoder
-from shared.errors import InputError
+from shared.encoder_file import ENCODER_FILE, load_encoder, softmax_runs
+from shared.errors import InputError, choose
 from shared.fid.frechet import Extractor
 from shared.files.atomic import sha256
 from shared.files.weights import WeightsFile, WeightsUnavailable, read_state_dict
@@ -37,7 +39,36 @@ LITE0_SIZE = 224
 TORCHVISION = "torchvision/"
 """How the names of torchvision's networks begin, wherever a network is named."""
 
+NAMES = {INCEPTION_LABEL: "inception", LITE0_LABEL: LITE0}
+"""Networks that feature statistics name, as the settings name them."""
+
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class FeaturesConfig:
+    """In the features of which network sets of images are compared."""
+
+    features: str = "auto"
+    """Network of the features, after which the distances are called: inception (FID, KID); efficientnet_lite0 (FD-lite0, KD-lite0, by one
+    definition for everybody); torchvision/NAME, such as torchvision/resnet50 (FD-NAME, KD-NAME); an encoder file of a segmentation run
+    (FD-seg, KD-seg); encoder: that file of the segmenter of a comparison, or else of the newest finished seg.train --head softmax; auto:
+    inception if its weights are available, else efficientnet_lite0."""
+    weights: Path | None = None
+    """Weights file of inception, efficientnet_lite0 or torchvision/NAME. Null: torch's cache, or, for inception, a download into it; for
+    efficientnet_lite0 its package."""
+
+    def __post_init__(self) -> None:
+        if self.features.startswith(TORCHVISION):
+            return
+        names = ("auto", "inception", LITE0, "encoder")
+        is_file = self.features not in names and (Path(self.features).suffix == ".safetensors" or Path(self.features).is_file())
+        if not is_file:
+            choose("features", self.features, names, other=f"{TORCHVISION}NAME or an encoder file (.safetensors)")
+        if self.weights is not None and (is_file or self.features == "encoder"):
+            raise InputError(
+                f"weights {self.weights} was given, but features {self.features} is an encoder file, which holds its own; leave weights out"
+            )
 
 
 def titles(label: str) -> tuple[str, str]:
@@ -54,7 +85,7 @@ class FeatureNetwork(nn.Module):
     """A frozen network from images to features.
 
     Args:
-        extractor: the network in words, the hash of its weights and its resize rule; kept in statistics files.
+        extractor: the network in words, the hash of its weights and its resize rule; kept in files of feature statistics.
         description: one sentence on what the network is and what its distances compare with.
 
     Attributes:
@@ -124,17 +155,25 @@ class Lite0Features(FeatureNetwork):
     The definition of FD-lite0 and KD-lite0, one for everybody: images in 8 bit, in [0, 1], are resized to 224 × 224 (bilinear, antialiased,
     aspect ratio ignored) and brought to [−1, 1]; the published weights, checked by SHA-256, in evaluation mode; the 320 channels after the
     last block, before the convolution of the classifier, averaged over the 7 × 7 places.
+
+    Args:
+        weights: the published file; None: that of the package.
+
+    Raises:
+        InputError: the weights are missing or damaged.
     """
 
     dim = 320
 
-    def __init__(self) -> None:
-        sha, size = sha256(LITE0_WEIGHTS.find()), f"{LITE0_SIZE} × {LITE0_SIZE}"
+    def __init__(self, weights: Path | None = None) -> None:
+        file, size = replace(LITE0_WEIGHTS, option="--weights FILE").find(weights), f"{LITE0_SIZE} × {LITE0_SIZE}"
+        sha = sha256(file)
         description = (
             f"FD-lite0: the {self.dim} averages after the last block of {LITE0_LABEL}, weights {sha[:8]}, images resized to {size}; it is "
             "not FID, and compares with every FD-lite0 at equal counts of images, and with no FID."
         )
-        super().__init__(frozen_lite0(), Extractor(LITE0_LABEL, sha, f"bilinear to {LITE0_SIZE}x{LITE0_SIZE}, antialiased"), description)
+        extractor = Extractor(LITE0_LABEL, sha, f"bilinear to {LITE0_SIZE}x{LITE0_SIZE}, antialiased")
+        super().__init__(frozen_lite0(weights=file), extractor, description)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         resized = F.interpolate(images, (LITE0_SIZE, LITE0_SIZE), mode="bilinear", antialias=True, align_corners=False)
@@ -147,6 +186,9 @@ class EncoderFeatures(FeatureNetwork):
 
     Args:
         path: encoder file; see `shared.encoder_file`.
+
+    Attributes:
+        path: as given.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -160,6 +202,7 @@ class EncoderFeatures(FeatureNetwork):
             "and compares with no paper and no other encoder, only with results of this one."
         )
         super().__init__(backbone, Extractor(name, sha, "none"), description)
+        self.path = Path(path)
         with torch.no_grad():
             self.dim = self(torch.zeros(1, 3, 64, 64)).shape[1]
 
@@ -222,7 +265,7 @@ def load_headless(name: str, file: Path) -> tuple[nn.Module, int, Reading]:
     from torchvision import models
 
     model = models.get_model(name, weights=None, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
-    state = read_state_dict(file)
+    state = read_state_dict(file, model.state_dict().keys())
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -242,36 +285,63 @@ def _published(name: str) -> Any:
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise InputError(f"torchvision has no classifier {name}; it has {', '.join(known)}")
+    choose("classifier of torchvision", name, models.list_models(module=models))
     return models.get_model_weights(name).DEFAULT
+
+
+def network_of(config: FeaturesConfig, device: torch.device, stored: Sequence[Extractor] = ()) -> FeatureNetwork:
+    """The network that the settings name; `encoder` is that of the newest softmax segmenter.
+
+    Args:
+        stored: of feature statistics that the images will be compared with; auto takes the network of these where it is known.
+
+    Raises:
+        InputError: its weights are not available.
+    """
+    known = [NAMES[extractor.network] for extractor in stored if extractor.network in NAMES]
+    name = known[0] if config.features == "auto" and known else config.features
+    newest = next(softmax_runs(), None) if name == "encoder" else None
+    encoder = None if newest is None else newest.path / ENCODER_FILE
+    try:
+        return build_feature_network(name, weights=config.weights, encoder=encoder, device=device)
+    except WeightsUnavailable as error:
+        if name in ("auto", LITE0):
+            raise
+        raise WeightsUnavailable(f"{error}, or give --features {LITE0} to get FD-lite0 instead") from error
 
 
 def build_feature_network(
     name: str = "auto",
     *,
-    weights_path: str | Path | None = None,
+    weights: str | Path | None = None,
+    encoder: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """A feature network on `device`.
 
     Args:
-        name: "inception"; "efficientnet_lite0"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; or "auto":
-            Inception when its weights are available, else EfficientNet-Lite0.
-        weights_path: weights file of Inception or of torchvision's model; None = torch's cache, for Inception a download into it.
+        name: "inception"; "efficientnet_lite0"; "torchvision/NAME", a model of torchvision's; the path of an encoder file; "encoder":
+            `encoder`; or "auto": Inception when its weights are available, else EfficientNet-Lite0.
+        weights: weights file of Inception, EfficientNet-Lite0 or torchvision's model; None = torch's cache, for Inception a download into
+            it, for EfficientNet-Lite0 its package.
+        encoder: encoder file for "encoder".
 
     Raises:
         InputError: the weights or the encoder are missing, damaged, or not what they should be.
     """
     if name == LITE0:
-        return Lite0Features().to(device)
+        return Lite0Features(None if weights is None else Path(weights)).to(device)
     if name.startswith(TORCHVISION):
-        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights_path is None else Path(weights_path)).to(device)
+        return TorchvisionFeatures(name.removeprefix(TORCHVISION), None if weights is None else Path(weights)).to(device)
+    if name == "encoder" and encoder is None:
+        raise InputError(
+            "there is no finished run of seg.train --head softmax under runs/seg.train, whose encoder gives the features; train one, or "
+            "give an encoder file with --features"
+        )
     if name not in ("auto", "inception"):
-        return EncoderFeatures(name).to(device)
+        return EncoderFeatures(encoder if name == "encoder" and encoder is not None else name).to(device)
     try:
-        return InceptionFeatures(INCEPTION_WEIGHTS.find(weights_path)).to(device)
+        return InceptionFeatures(INCEPTION_WEIGHTS.find(weights)).to(device)
     except WeightsUnavailable as error:
         if name == "inception":
             raise

@@ -1,67 +1,48 @@
 """Folders of images, and the statistics of a stream of images."""
 
-import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from shared.data.pictures import read_image
+from shared.data.picture_files import picture_files
+from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from shared.data.workers import in_threads
 from shared.errors import InputError
 from shared.fid.features import FeatureNetwork
 from shared.fid.frechet import FeatureStatistics
 from shared.run.training import progress
 
-LOSSY = {".jpg", ".jpeg"}
-SUFFIXES = {".png", *LOSSY}
 READERS = 2
 """Threads that decode pictures while the network computes; decoding leaves Python's lock."""
 
-log = logging.getLogger(__name__)
-
 
 def find_images(folder: str | Path) -> list[Path]:
-    """PNG and JPEG files in `folder` and below, in order of their paths.
+    """The images in `folder` and below that a data set would find there, in order of their paths.
 
     Raises:
         InputError: no folder, or no image in it; says what was found.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; a folder of images or an .npz statistics file was expected")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        raise InputError(f"{folder} is no folder; a folder of images or an .npz file of feature statistics was expected")
+    images = sorted(picture_files(folder, IMAGE_SUFFIXES))
     if not images:
-        found = Counter(path.suffix or "no ending" for path in files)
+        found = Counter(path.suffix or "no ending" for path in folder.rglob("*") if path.is_file())
         listed = ", ".join(f"{count} × {suffix}" for suffix, count in found.most_common(5)) or "nothing"
-        raise InputError(f"no PNG or JPEG image in {folder} or below; found {listed}")
-    lossy = sum(path.suffix.lower() in LOSSY for path in images)
-    if lossy:
-        log.warning(
-            "%s: %d of %d images are JPEG, whose artefacts count as a difference; use PNG on both sides", folder, lossy, len(images)
-        )
+        raise InputError(f"no image ({'/'.join(IMAGE_SUFFIXES)}) in {folder} or below; found {listed}")
     return images
 
 
-def read_ahead(files: Sequence[Path], ahead: int) -> Iterator[torch.Tensor]:
+def read_ahead(files: Sequence[Path], ahead: int, *, max_pixels: int = MAX_PIXELS) -> Iterator[torch.Tensor]:
     """`read_image` of every file, in order, `ahead` of them read before they are asked for.
 
     Raises:
         InputError: an unreadable file, by name.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[torch.Tensor]] = deque()
-        try:
-            for file in files:
-                waiting.append(pool.submit(read_image, file))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_threads(partial(read_image, max_pixels=max_pixels), files, threads=READERS, ahead=ahead)
 
 
 def image_statistics(

@@ -167,6 +167,7 @@ class FeatureStatistics:
         statistics = cls(dim, keep_features="features" in arrays, extractor=extractor)
         statistics.count = int(arrays["count"]) if "count" in arrays else None
         statistics.mean = mean
+        # without a count it stays the covariance, which is how `covariance` gives it back
         statistics._scatter = covariance * (statistics.count - 1 if statistics.count else 1)
         if "features" in arrays:
             statistics._batches = [torch.from_numpy(arrays["features"])]
@@ -179,7 +180,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     It falls with the number of images even where the distributions are equal, so only results of equal counts compare.
 
     Raises:
-        InputError: other number of features, other network, fewer than 2 images, or a covariance that is none.
+        InputError: other number of features, other network, fewer than 2 images, or a sigma that is not a covariance.
     """
     if a.dim != b.dim:
         raise InputError(f"the statistics have {a.dim} and {b.dim} features; both sides must come from one network")
@@ -197,7 +198,9 @@ def covariance_root(statistics: FeatureStatistics) -> torch.Tensor:
     """A matrix A with F columns and AᵀA = covariance: the centred features while they are the smaller one, else a square root."""
     features, count = statistics.features, statistics.count
     if features is not None and count is not None and count <= statistics.dim:
+        # no square is made, so the small singular values keep their digits
         return (features.double() - statistics.mean) / (count - 1) ** 0.5
+    # the cheapest root where the covariance has full rank; with L·Lᵀ = Σ, A = Lᵀ
     factor, failed = torch.linalg.cholesky_ex(statistics.covariance)
     if not failed:
         return factor.T
@@ -220,7 +223,7 @@ def sum_of_singular_values(matrix: torch.Tensor) -> float:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise InputError(f"no statistics file {path}")
+        raise InputError(f"no file {path} of feature statistics")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -228,5 +231,5 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read statistics {path}: {error}; it is cut short, damaged or no .npz file: compute them again") from error
     lost = [key for key in ("mu", "sigma") if key not in arrays]
     if lost:
-        raise InputError(f"{path} lacks {' and '.join(lost)}; it holds {', '.join(arrays) or 'nothing'}: give a statistics file")
+        raise InputError(f"{path} lacks {' and '.join(lost)}; it holds {', '.join(arrays) or 'nothing'}: give a file of feature statistics")
     return arrays

@@ -49,6 +49,7 @@ def kernel_distance(
 
 
 def _draw(features: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    # float64: the distance is the small difference of large means of cubes
     return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)].double()
 
 

@@ -1,4 +1,4 @@
-"""Inception weights of the published layout with random values, for tests and timings where the published ones are not to be had."""
+"""Inception weights of the published layout with random values, for tests and timings where the published ones are not available."""
 
 from pathlib import Path
 

@@ -48,6 +48,7 @@ def manifold_scores(real: torch.Tensor, generated: torch.Tensor, *, neighbours: 
         raise InputError(f"features have shapes {shapes}; (images, features) with equally many features were expected")
     if neighbours < 1 or min(len(real), len(generated)) <= neighbours:
         raise InputError(f"{neighbours} neighbours do not fit sets of {len(real)} and {len(generated)} images; give 1 or more, below both")
+    # float64, as cdist goes by products, in which near features would lose their distance
     real, generated = real.double(), generated.double()
     real_radii, generated_radii = _radii(real, neighbours), _radii(generated, neighbours)
     on_real, balls = 0, 0

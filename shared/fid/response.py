@@ -3,28 +3,28 @@
 A distance that is to judge generated images must be near 0 where nothing differs, and grow with every kind of damage.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from shared.benchmark.report import Table, number, to_markdown, to_text
+from shared.benchmark.report import Grid, three_digits, to_markdown, to_text
 from shared.data import DataConfig, build_dataset
 from shared.data.spec import SegmentationDataset
 from shared.errors import InputError
 from shared.fid.distortions import DISTORTIONS
-from shared.fid.features import FeatureNetwork
+from shared.fid.features import FeatureNetwork, FeaturesConfig, network_of
 from shared.fid.folder import image_statistics
 from shared.fid.frechet import FeatureStatistics, frechet_distance
 from shared.fid.kernel import kernel_distance
-from shared.fid.sides import FeaturesConfig, network_of
 from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.run.directory import environment
 from shared.run.program import run_program
-from shared.run.training import seed_of
+from shared.run.training import choose_device, seed_of
 
 DRAWS = 5
 """Pairs of random sets for each number of images, whose distances are averaged."""
@@ -42,13 +42,18 @@ class ResponseConfig(FeaturesConfig):
     """Images in all; each half has half of them."""
     seed: int = 0
     """Seed of the halves and of what is random in the damage."""
+    batch_size: int = 32
+    """Images at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
     """Check the data and the network, say what would be measured, and stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.images < 8:
-            raise InputError(f"images is {self.images}; it must be at least 8")
+        for name, least in (("images", 8), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Response:
 
 def measure(config: ResponseConfig) -> None:
     """Measure, print, and write both files."""
-    dataset, network = build_dataset(config.data, "val"), network_of(config)
+    dataset, network = build_dataset(config.data, "val"), network_of(config, choose_device(config.device))
     count = min(config.images, len(dataset)) // 2
     if count < 4:
         raise InputError(f"the validation split has {len(dataset)} images; at least 8 are needed")
@@ -88,7 +93,7 @@ def measure(config: ResponseConfig) -> None:
     about = {"network": asdict(network.extractor), "dataset": dataset.spec.name, "results": [asdict(result) for result in results]}
     record = environment() | about
     print(to_text(table))
-    write_text(config.output / "response.json", json.dumps(record, indent=2) + "\n")
+    write_json(config.output / "response.json", record)
     lines = [f"# Response of {network.title}", "", f"    {record['command']}", ""]
     lines += [f"{dataset.spec.name}, seed {config.seed}, {record['date']}. {network.description}", "", to_markdown(table), ""]
     write_text(config.output / "response.md", "\n".join(lines))
@@ -144,7 +149,7 @@ def compare(damage: str, strength: str, real: FeatureStatistics, other: FeatureS
     return Response(damage, strength, real.count, frechet_distance(real, other), kernel)
 
 
-def response_table(results: Sequence[Response], network: FeatureNetwork) -> Table:
+def response_table(results: Sequence[Response], network: FeatureNetwork) -> Grid:
     """A row per result."""
     floor = next(result for result in reversed(results) if result.damage == "none")
     rows = [
@@ -152,13 +157,13 @@ def response_table(results: Sequence[Response], network: FeatureNetwork) -> Tabl
             result.damage,
             result.strength,
             str(result.count),
-            number(result.distance),
-            number(result.distance / floor.distance),
-            number(result.kernel_distance),
+            three_digits(result.distance),
+            three_digits(result.distance / floor.distance),
+            three_digits(result.kernel_distance),
         ]
         for result in results
     ]
-    return Table(["damage", "strength", "images a side", network.title, "times the floor", network.kernel_title], rows)
+    return Grid(["damage", "strength", "images a side", network.title, "times the floor", network.kernel_title], rows)
 
 
 if __name__ == "__main__":

@@ -1,70 +1,30 @@
-"""The two sides of a comparison: folders of images or statistics files, and how programs are told to compare them."""
+"""The two sides of a comparison: folders of images or files of feature statistics, and how programs are told to compare them."""
 
-import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
-from shared.backbone import LITE0
+from shared.data.pictures import MAX_PIXELS
 from shared.distributed import gather, is_first, my_share
 from shared.errors import InputError
 from shared.fid.comparison import Comparison
-from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, LITE0_LABEL, TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import INCEPTION_DIM, INCEPTION_LABEL, FeatureNetwork, FeaturesConfig
 from shared.fid.folder import find_images, image_statistics, read_ahead
 from shared.fid.frechet import Extractor, FeatureStatistics
-from shared.files.atomic import sha256, write_text
-from shared.files.weights import WeightsUnavailable
+from shared.files.atomic import sha256
+from shared.files.json_file import write_json
 from shared.run.directory import RUNS
-from shared.run.training import choose_device
 
 Side = list[Path] | FeatureStatistics
 """One of the two sets: its image files, or its statistics."""
 log = logging.getLogger(__name__)
 
 
-BY_LABEL = {INCEPTION_LABEL: "inception", LITE0_LABEL: LITE0}
-"""Networks that statistics name, as the settings name them."""
-
-FORMAT = "1"
+FORMAT = "2"
 """Changes when the same images and network give other statistics."""
-
-
-@dataclass
-class FeaturesConfig:
-    """The network in whose features sets of images are compared."""
-
-    features: str = "auto"
-    """Network of the features: inception gives FID and KID; efficientnet_lite0 FD-lite0 and KD-lite0, by one definition for everybody;
-    torchvision/NAME, such as torchvision/resnet50, FD-NAME and KD-NAME; auto: inception where its weights are at hand or can be
-    downloaded, else efficientnet_lite0."""
-    weights: Path | None = None
-    """Weights file of inception or of torchvision's network. Null: torch's cache, or, for inception, a download into it."""
-    encoder: Path | None = None
-    """Encoder file; gives FD-seg and KD-seg in its features, in place of the network above."""
-    batch_size: int = 32
-    """Images at once."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA when there is a device."""
-
-    def __post_init__(self) -> None:
-        if self.weights and self.encoder:
-            raise InputError("weights and encoder are both given; weights gives FID, encoder gives FD-seg: give one of them")
-        if self.features not in ("auto", "inception", LITE0) and not self.features.startswith(TORCHVISION):
-            raise InputError(
-                f"features is {self.features}; give auto, inception, {LITE0} or torchvision/NAME, or an encoder file with --encoder"
-            )
-        if self.features != "auto" and self.encoder:
-            raise InputError(f"features {self.features} and encoder are both given; give one of them")
-        if self.features == LITE0 and self.weights:
-            raise InputError(f"weights are given, but {LITE0} has one file only, which its package brings; leave them out")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")
 
 
 @dataclass
@@ -74,21 +34,29 @@ class DistanceConfig(FeaturesConfig):
     cache: Path | None = RUNS / "statistics"
     """Folder for the statistics of real images, by content: they are not computed twice. Null: none. A file has 34 MB with
     Inception's features."""
-    statistics_only: bool = False
-    """Keep no features, so that memory does not grow with the number of images: gives the Fréchet distance alone."""
+    moments_only: bool = False
+    """Keep means and covariances and no features, so that memory does not grow with the number of images: gives the Fréchet distance
+    alone."""
     json: Path | None = None
     """Also write the results to this JSON file."""
+    batch_size: int = 32
+    """Images at once."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of the largest image that is read; a larger one is refused, as a small file may unfold to any size."""
     subsets: int = 100
     """Random subsets whose mean and standard deviation are the kernel distance."""
     seed: int = 0
     """Seed of these subsets, of the extrapolation's and of the floor's halves."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA when there is a device."""
     dry_run: bool = False
-    """Check the images, the statistics files and the network, say what would be compared, and stop."""
+    """Check the images, the feature statistics and the network, say what would be compared, and stop."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.subsets < 1:
-            raise InputError(f"subsets is {self.subsets}; it must be at least 1")
+        FeaturesConfig.__post_init__(self)
+        for name in ("batch_size", "subsets", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def open_side(path: Path) -> Side:
@@ -109,39 +77,6 @@ def open_side(path: Path) -> Side:
             raise InputError(f"{path} does not tell its network and has {statistics.dim} features; {expected}")
         statistics.extractor = Extractor(INCEPTION_LABEL)  # pytorch-fid writes no name, and with 2048 features it has this network
     return statistics
-
-
-def warn_of_sizes(first_images: list[Path], made: tuple[int, ...] | None = None) -> None:
-    """Say so where the two sides have images of different size.
-
-    Args:
-        first_images: one of each side that is in files.
-        made: (height, width) of images that are in none.
-    """
-    sizes = set() if made is None else {f"{made[0]} × {made[1]}"}
-    for path in first_images:
-        with contextlib.suppress(OSError, Image.DecompressionBombError), Image.open(path) as image:  # it is named when it is read
-            sizes.add(f"{image.height} × {image.width}")
-    if len(sizes) > 1:
-        log.warning("the two sets have images of %s: the distance also measures the resizing; use one size", " and ".join(sorted(sizes)))
-
-
-def network_of(config: FeaturesConfig, sides: Sequence[Side] = ()) -> FeatureNetwork:
-    """The network that the settings name; auto takes that of a side that is statistics already.
-
-    Raises:
-        InputError: its weights are not available.
-    """
-    name = str(config.encoder) if config.encoder else config.features
-    if name == "auto":
-        stored = [BY_LABEL.get(side.extractor.network) for side in sides if isinstance(side, FeatureStatistics)]
-        name = next((known for known in stored if known is not None), name)
-    try:
-        return build_feature_network(name, weights_path=config.weights, device=choose_device(config.device))
-    except WeightsUnavailable as error:
-        if name in ("auto", LITE0):
-            raise
-        raise WeightsUnavailable(f"{error} with --weights, or give --features {LITE0} to get FD-lite0 instead") from error
 
 
 def require_network(side: Side, network: FeatureNetwork, path: Path) -> None:
@@ -168,11 +103,11 @@ def statistics_of(
     if isinstance(side, FeatureStatistics):
         return side
     assert network is not None, "a folder needs a network"
-    keep = not config.statistics_only
+    keep = not config.moments_only
 
     def compute() -> FeatureStatistics:
         files = [side[index] for index in my_share(len(side))]
-        images = read_ahead(files, config.batch_size)
+        images = read_ahead(files, config.batch_size, max_pixels=config.max_pixels)
         mine = image_statistics(network, images, total=len(files), batch_size=config.batch_size, title=path.name, keep_features=keep)
         first, *others = gather(mine)
         for other in others:
@@ -183,7 +118,7 @@ def statistics_of(
 
 
 def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (), **about: Any) -> None:
-    """Print a comparison, and write it where the settings say so. Of several processes the first one does.
+    """Write a comparison where the settings say so, and print it. Of several processes the first one does.
 
     Args:
         more: lines to print after those of the comparison.
@@ -191,10 +126,10 @@ def tell(comparison: Comparison, config: DistanceConfig, more: Sequence[str] = (
     """
     if not is_first():
         return
-    print("\n".join([*comparison.lines(), *more]))
     if config.json:
         about = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in about.items()}
-        write_text(config.json, json.dumps(asdict(comparison) | about, indent=2) + "\n")
+        write_json(config.json, asdict(comparison) | about)
+    print("\n".join([*comparison.lines(), *more]))
 
 
 def cached_statistics(

@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from shared.errors import InputError
 
+LONGEST_NAME = 255
+"""Bytes of a file name on the usual file systems."""
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -24,13 +27,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # the number tells `leftovers` whether the writer still runs
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        # what the user's umask gives a new file
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some writers make files that only their owner can read
+        # content, name, folder, in this order: after a power cut the name stands for the old file or the whole new one
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -55,12 +61,31 @@ def sync(path: Path) -> None:
 
 def keep_as(path: Path, kept: Path) -> None:
     """Give the content of `path` the second name `kept`, in place of what was there. `path` is there all the time, and costs no copy."""
-    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
+    temporary = _temporary(kept)
     try:
         os.link(path, temporary)
     except OSError:  # a file system without hard links
         shutil.copyfile(path, temporary)
     os.replace(temporary, kept)
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden name beside `path` that tells its writer; a digest stands for a name that leaves no room for that."""
+    name, writer = path.name, f"{os.getpid()}.tmp"
+    if len(os.fsencode(f".{name}.{writer}")) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{writer}")
+
+
+def require_name(path: Path) -> None:
+    """Refuse a file to be written whose name is too long, before the work that it is for.
+
+    Raises:
+        InputError: says how long it may be.
+    """
+    length = len(os.fsencode(path.name))
+    if length > LONGEST_NAME:
+        raise InputError(f"cannot write {path}: its name has {length} bytes, and may have {LONGEST_NAME}; give the file a shorter one")
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -99,13 +124,15 @@ def write_failure(error: BaseException) -> str | None:
         return "no permission to write there; choose another folder"
     if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return "a file stands where a folder is needed (or the reverse); choose another path"
+    if number == errno.ENAMETOOLONG:
+        return f"its name is longer than a name may be, most often {LONGEST_NAME} bytes; give it a shorter one"
     return None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, whole or not at all. Bytes of a file name that are no text stand there as \\udc…."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

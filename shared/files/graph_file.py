@@ -4,7 +4,6 @@ A class table is an input of the graph. In an ONNX file it has its trained value
 other classes, in the call, and none need be given.
 """
 
-import json
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from shared.errors import InputError
 from shared.files.atomic import atomic_write
+from shared.files.json_file import to_json
 
 Axes = dict[int, Any]
 OPSET = 20
@@ -68,7 +68,7 @@ def write_program(portable: Portable, path: str | os.PathLike[str]) -> None:
     """Write a file for `torch.export.load(path).module()(name=…, …)`, whole or not at all."""
     with torch.no_grad():
         program = torch.export.export(portable.network, kwargs=portable.inputs, args=(), dynamic_shapes=_axes(portable))
-    about = {"about.json": json.dumps(portable.about, ensure_ascii=False)}
+    about = {"about.json": to_json(portable.about, ensure_ascii=False)}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         torch.export.save(program, file, extra_files=about)
 
@@ -102,9 +102,11 @@ def write_onnx(portable: Portable, path: str | os.PathLike[str]) -> float:
         expected = portable.network(**portable.inputs)
     assert program is not None, "dynamo gives a program"
     model = program.model_proto
+    # an initializer with the name of an input is its value by default
     model.graph.initializer.extend(onnx.numpy_helper.from_array(portable.inputs[name].numpy(), name) for name in portable.tables)
-    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in portable.about.items()})
+    onnx.helper.set_model_props(model, {key: to_json(value, ensure_ascii=False) for key, value in portable.about.items()})
     with atomic_write(path) as temporary:
+        # run before the file takes its name: one that onnxruntime refuses is never left
         onnx.save(model, str(temporary))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # it warns of tables that are inputs, as they are meant to be

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from shared.errors import InputError
 from shared.files.atomic import atomic_write, keep_as
+from shared.files.json_file import to_json
 
 
 def write_tensors(
@@ -21,20 +22,23 @@ def write_tensors(
 
     Args:
         kind: what the file is, such as "class embeddings/1"; `read_tensors` asks for it.
-        about: plain JSON values.
+        about: plain JSON values; a number that is not finite becomes null.
         previous: where an earlier `path` is kept from the moment that the new file is read back and found right. None: it is replaced.
 
     Raises:
         InputError: the file cannot be written, or does not hold afterwards what was written. The earlier one is still there.
     """
+    # cloned, as safetensors refuses tensors that share memory
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    described = json.dumps(about)
+    described = to_json(about)
     with atomic_write(path) as temporary:
         checksum = _checksum(ready, ready.__getitem__, described)
         save_file(ready, temporary, metadata={"format": kind, "about": described, "sha256": checksum})
+        # read back before the old file is given up
         with safe_open(temporary, framework="pt") as file:
             if _checksum(file.keys(), file.get_tensor, described) != checksum:
                 raise InputError(f"what was written to {path} reads back otherwise; check the disk")
+        # before the rename, which takes this name away from the old file
         if previous is not None and Path(path).is_file():
             keep_as(Path(path), previous)
 
@@ -66,9 +70,11 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], 
 def _checksum(names: Iterable[str], get: Callable[[str], torch.Tensor], about: str) -> str:
     """SHA-256 over the description and, by name, the kind, shape and bytes of every tensor."""
     total = hashlib.sha256(about.encode())
+    # sorted, as a file need not give its names in the order of writing
     for name in sorted(names):
         tensor = get(name)
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes, because NumPy has no bfloat16
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,27 +144,71 @@ def file_name_hash(url: str) -> str:
     return url.rsplit("-", 1)[-1].split(".")[0]
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str], wanted: Collection[str] = ()) -> dict[str, Tensor]:
     """The tensors by name of a .pth file, without what training programs put around them: `WRAPPERS` and `PREFIXES`; says what it took.
+
+    Args:
+        wanted: names that must be there. Where they are under one prefix, such as that of the encoder in a whole network, its tensors are
+            taken.
 
     Raises:
         InputError: no such file, unreadable, with code in it (which is never run), or no tensors by name; says what it holds instead.
+            Or the names that are wanted are there under several prefixes.
     """
-    content, taken = _load(path), list[str]()
+    return state_dict_of(_load(path), path, wanted)
+
+
+def state_dict_of(content: object, where: str | os.PathLike[str], wanted: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors by name of what a .pth file holds; see `read_state_dict`.
+
+    Args:
+        where: the file, for messages.
+    """
+    taken = list[str]()
     while isinstance(content, Mapping) and not _is_state_dict(content):
         key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if key is None:
             break
         content, taken = content[key], [*taken, key]
     if not isinstance(content, Mapping) or not _is_state_dict(content):
-        raise InputError(f"{path} holds {_describe(content)}; tensors by name (a state dict) were expected")
+        raise InputError(f"{where} holds {_describe(content)}; tensors by name (a state dict) were expected")
     state = dict(content)
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state, taken = {key.removeprefix(prefix): tensor for key, tensor in state.items()}, [*taken, f"without {prefix!r}"]
+    state, prefix = _without_prefix(state, wanted, where)
+    taken += [f"those under {prefix!r}"] if prefix else []
     if taken:
-        log.warning("%s: took the %d tensors of %s", path, len(state), ", ".join(taken))
+        log.warning("%s: took the %d tensors of %s", where, len(state), ", ".join(taken))
     return state
+
+
+def _without_prefix(state: Mapping[str, Tensor], wanted: Collection[str], where: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors under the prefix that makes all of the `wanted` names, without it; and that prefix, empty where nothing is changed.
+
+    Raises:
+        InputError: several prefixes do.
+    """
+    if not wanted or all(name in state for name in wanted):
+        return dict(state), ""
+    sample = next(iter(wanted))
+    prefixes = [key.removesuffix(sample) for key in state if key.endswith(f".{sample}")]
+    fitting = [prefix for prefix in prefixes if all(prefix + name in state for name in wanted)]
+    if len(fitting) > 1:
+        raise InputError(
+            f"{where} holds the tensors that are wanted {len(fitting)} times, under {', '.join(fitting[:3])}; keep one of them"
+        )
+    if not fitting:
+        return dict(state), ""
+    return {key.removeprefix(fitting[0]): tensor for key, tensor in state.items() if key.startswith(fitting[0])}, fitting[0]
+
+
+def parts_of(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors under each prefix of one or two names, such as "encoder." or "model.backbone.", without it."""
+    prefixes = {".".join(key.split(".")[:depth]) + "." for key in state for depth in (1, 2) if key.count(".") >= depth}
+    return {
+        prefix: {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)} for prefix in sorted(prefixes)
+    }
 
 
 def _is_state_dict(content: Mapping[object, object]) -> bool:

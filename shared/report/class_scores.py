@@ -39,6 +39,7 @@ class ClassScores:
     @property
     def change(self) -> np.ndarray:
         """(C,) percentage points from the first column to the last; nan where either has no figure."""
+        # twice, so that a single column is both first and last
         first, *_, last = [*self.iou.values(), *self.iou.values()]
         return np.asarray(last, np.float64) - np.asarray(first, np.float64)
 

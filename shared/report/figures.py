@@ -134,6 +134,7 @@ def _axis_range(report: ComparisonReport, score: str, references: Sequence[float
             deviation = spread.deviation or 0.0
             ends += [spread.mean - deviation, spread.mean + deviation, *spread.values.values()]
     finite = [value for value in references if math.isfinite(value)]
+    # at this point `ends` has the arms alone
     reach = FARTHEST_REFERENCE * max(ends) if max(ends) > 0 else math.inf
     ends += [value for value in finite if value <= reach]
     span = max(ends) - min(ends) or 1.0
@@ -195,11 +196,13 @@ def _to_svg(figure: "Figure", title: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": title}):  # the same report gives the same file
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
+    # lines become classes before all ids go: equal ids of several charts would clash in one page
     text = re.sub(r'(?<=<g) id="(line-\d+)"', r' class="\1"', text[text.index("<svg") :])
     text = re.sub(r' xmlns(:xlink)?="[^"]*"|(?<=<g) id="[^"]*"', "", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     for stand_in, variable in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
         text = text.replace(stand_in, f"var(--{variable})")
+    # only the viewBox stays of the head: without width and height a chart fills its place in the page
     view_box = re.search(r'viewBox="[^"]*"', text)
     assert view_box, "matplotlib gave an SVG without a viewBox"
     return f'<svg class="chart" role="img" aria-label="{html.escape(title)}" {view_box[0]}>' + text[text.index(">") + 1 :]

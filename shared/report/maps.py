@@ -67,6 +67,7 @@ def nearest_classes(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
     for start in range(0, len(vectors), 512):  # blocks, so memory does not grow with C²
         block = vectors[start : start + 512]
         squared = np.maximum((block**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * block @ vectors.T, 0)
+        # no class is its own neighbour
         squared[np.arange(len(block)), start + np.arange(len(block))] = np.inf
         order = np.argsort(squared, axis=1, kind="stable")[:, :count]
         ids.append(order)
@@ -79,6 +80,7 @@ def principal_plane(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float
     centred = unit_rows(vectors)
     centred = centred - centred.mean(axis=0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    # the sign of a main axis is arbitrary: its largest part is made positive, so that the same vectors give the same map
     axes = axes[:2] * np.sign(axes[:2, np.argmax(np.abs(axes[:2]), axis=1)].diagonal())[:, None]
     positions, shares = np.zeros((len(centred), 2)), np.zeros(2)
     positions[:, : len(axes)] = centred @ axes.T
@@ -108,6 +110,7 @@ def _fit(positions: np.ndarray) -> list[tuple[float, float]]:
     low, high = positions.min(axis=0), positions.max(axis=0)
     room = np.array([WIDTH, HEIGHT]) - 2 * EDGE
     scale = (room / np.maximum(high - low, 1e-9)).min() if (high > low).any() else 1.0
+    # −1, as y grows downwards in a drawing
     centred = (positions - (low + high) / 2) * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
     return [(round(float(x), 1), round(float(y), 1)) for x, y in centred]
 
@@ -125,6 +128,7 @@ def _spread_order(centres: Sequence[tuple[float, float]]) -> list[int]:
 
 def _place(text: str, x: float, y: float, distances: Sequence[int], taken: list[Box]) -> Label | None:
     """The first spot around (x, y) where the text covers nothing in `taken`, to which it is then added."""
+    # an estimate, as nothing here measures text
     width = CHARACTER_WIDTH * len(text)
     for distance in distances:
         for dx, dy in ((1, 0), (-1, 0), (0, -1), (0, 1), (0.8, -0.8), (-0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)):
@@ -148,6 +152,7 @@ def neighbour_plane(vectors: np.ndarray, neighbours: int = 10, seed: int = 0) ->
     count = len(ids)
     near = np.stack([np.repeat(np.arange(count), ids.shape[1]), ids.ravel()])
     start, _ = principal_plane(vectors)
+    # a spread of 1, whatever the vectors have, as the slopes below know no scale
     positions = start / max(start.std(), 1e-12)
     rng = np.random.default_rng(seed)
     mean, square = np.zeros_like(positions), np.zeros_like(positions)
@@ -156,6 +161,7 @@ def neighbour_plane(vectors: np.ndarray, neighbours: int = 10, seed: int = 0) ->
         # derivatives by the squared distance s of −log p = log(2 + s) and of −log(1 − p) = log((2 + s) / (1 + s))
         gradient = _pull(positions, near, lambda s: 1 / (2 + s)) - _pull(positions, random, lambda s: 1 / ((1 + s) * (2 + s)))
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2  # Adam
+        # falls to 0, so that the map comes to rest; the last factor corrects Adam's first mean
         rate = LEARNING_RATE * (1 - step / STEPS) / (1 - 0.9**step)
         positions = positions - rate * mean / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
     return positions
@@ -167,6 +173,7 @@ def neighbours_kept(vectors: np.ndarray, positions: np.ndarray, neighbours: int 
     from scipy.spatial import KDTree
 
     _, found = KDTree(positions).query(positions, ids.shape[1] + 1)
+    # one more was asked for, as a point finds itself; where points coincide, it need not be the first
     near = [row[row != index][: ids.shape[1]] for index, row in enumerate(found)]
     return float(np.mean([len(np.intersect1d(*pair)) / ids.shape[1] for pair in zip(ids, near)]))
 

@@ -37,6 +37,7 @@ def to_markdown(report: ComparisonReport, picture_files: Sequence[str], panel_fi
 
 def escaped(text: str) -> str:
     """Text that Markdown prints as it is, on one line."""
+    # repository browsers also read HTML in Markdown, so that is escaped as well
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 

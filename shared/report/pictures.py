@@ -31,6 +31,7 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     if exact:
         few = picture.getcolors(maxcolors=256)
         kept = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=len(few)) if few else picture
+        # Pillow's palette of few colours need not hold exactly these
         if few and kept.convert("RGB").tobytes() != picture.tobytes():
             kept = picture
         return _uri("png", _encoded(kept, format="PNG", optimize=True))

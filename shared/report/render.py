@@ -1,6 +1,5 @@
 """Write a comparison report: one HTML page, Markdown with PNG strips, and JSON."""
 
-import json
 import math
 import os
 import re
@@ -15,7 +14,8 @@ import numpy as np
 from markupsafe import Markup
 
 from shared.data.spec import DatasetSpec
-from shared.files.atomic import atomic_write, write_text
+from shared.files.atomic import LONGEST_NAME, atomic_write, write_text
+from shared.files.json_file import write_json
 from shared.report import figures, tables
 from shared.report.class_scores import ClassScores, extremes, hex_colour
 from shared.report.maps import ClassMap, class_maps, nearest_classes
@@ -37,7 +37,7 @@ def write_report(report: ComparisonReport, folder: str | os.PathLike[str]) -> Pa
     folder = Path(folder)
     picture_files = _write_strips(report.pictures, report.arms, folder, "pictures")
     panel_files = _write_strips(report.panels, report.networks, folder, "segmentations")
-    write_text(folder / "report.json", json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / "report.json", figures_of(report), indent=1, ensure_ascii=False)
     write_text(folder / "report.md", to_markdown(report, picture_files, panel_files))
     write_text(folder / "index.html", to_html(report))
     return folder / "index.html"
@@ -48,6 +48,7 @@ def to_html(report: ComparisonReport) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "page")
+    # a misspelt name in the page is an error, not an empty place
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     maps = class_maps(report.embedding_map) if report.embedding_map else []
     environment.filters.update(data_uri=data_uri, arm_colour=figures.arm_colour, column_position=partial(figures.column_position, report))
@@ -110,7 +111,7 @@ def effort(report: ComparisonReport) -> list[tuple[str, list[tuple[str, int, flo
     for title, unit, taken in (("Training time per step", "ms", step_time), ("Peak memory", "MiB", memory)):
         means = {arm: float(np.mean(values)) for arm, values in taken.items() if values}
         if means:
-            largest = max(*means.values(), 1e-9)
+            largest = max(*means.values(), 1e-9)  # never 0, which the shares divide by
             found.append((title, [(arm, report.arms.index(arm), mean / largest, f"{mean:.0f} {unit}") for arm, mean in means.items()]))
     return found
 
@@ -132,14 +133,15 @@ def class_legend(report: ComparisonReport) -> list[tuple[str, str]]:
 
 def _write_strips(shown: Sequence[Picture], columns: Sequence[str], folder: Path, name: str) -> list[str]:
     """A PNG strip per picture, under `folder`/`name`; returns their paths relative to `folder`."""
-    files = [f"{name}/{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', picture.name)}.png" for index, picture in enumerate(shown)]
+    words = [re.sub(r"[^A-Za-z0-9-]+", "_", picture.name)[: LONGEST_NAME - len("00_.png")] for picture in shown]
+    files = [f"{name}/{index:02d}_{word}.png" for index, word in enumerate(words)]
     for file, picture in zip(files, shown):
         with atomic_write(folder / file) as temporary:
             temporary.write_bytes(png(strip(picture, columns)))
     return files
 
 
-def to_json(report: ComparisonReport) -> dict[str, Any]:
+def figures_of(report: ComparisonReport) -> dict[str, Any]:
     """All numbers of the report; pixels and vectors stay out, and a non-finite number becomes None."""
     summary = {arm: {kind.name: plain(arm_spread(report, arm, kind.name)) for kind in report.score_kinds} for arm in report.arms}
     found = {"paired_differences": plain(paired_differences(report)), "conclusions": conclusions(report), "caveats": caveats(report)}
@@ -154,13 +156,14 @@ def plain(value: Any) -> Any:
         case Picture():
             return {"name": value.name, "generated": list(value.generated)}
         case ClassScores():
-            figures_of = {column: plain(values) for column, values in value.iou.items()}
-            return {"title": value.title, "class_names": list(value.class_names), "pixels": plain(value.pixels), "iou": figures_of}
+            iou = {column: plain(values) for column, values in value.iou.items()}
+            return {"title": value.title, "class_names": list(value.class_names), "pixels": plain(value.pixels), "iou": iou}
         case EmbeddingMap():
             ids, distances = nearest_classes(value.vectors, 3)
             return {"class_names": list(value.class_names), "nearest": plain(ids), "distances": plain(distances)}
         case datetime():
             return value.isoformat()
+        # before the numbers: a bool is an int too
         case str() | bool() | None:
             return value
         case np.ndarray():

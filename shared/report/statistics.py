@@ -11,7 +11,7 @@ from shared.report.model import ComparisonReport, Score, ScoreKind
 
 CONFIDENCE = 0.95
 ALL_PAIRS = 4
-"""Most arms that are compared two by two; there would be too many pairs of more."""
+"""Most arms that are compared two by two; more arms would give too many pairs."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def paired_differences(report: ComparisonReport) -> list[PairedDifference]:
 
     The baseline is the first arm where it is one of them.
     """
+    # a stable sort: the baseline first, the others as they were
     arms = sorted(report.arms, key=lambda arm: arm != report.baseline)
     differences = []
     for other, semantics in combinations(arms, 2) if len(arms) <= ALL_PAIRS else [(arms[0], arm) for arm in arms[1:]]:

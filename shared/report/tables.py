@@ -41,8 +41,9 @@ def duration(seconds: float) -> str:
     """ "0.4 s", "45 s", "12 min 3 s", "1 h 12 min"."""
     if not math.isfinite(seconds):
         return MISSING
-    if seconds < 59.5:
+    if seconds < 59.5:  # from here on it would round to 60 s
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    # rounded first, so that no rest becomes 60
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
@@ -52,6 +53,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float, decimals: int) -> str:
     """A number with a true minus sign, or "not finite"."""
+    # z: no −0.00
     return f"{value:z.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from shared.config import with_new_names
 from shared.distributed import is_first, world_size
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors, write_tensors
@@ -39,6 +40,8 @@ class TrainingState:
     Attributes:
         step: finished updates.
         best: the best validation score so far.
+        evaluated: the step whose evaluation is done, with all that follows from it. A run saves before it evaluates, so that an evaluation
+            that fails loses nothing: a run whose `evaluated` lacks its step makes up for it when it continues.
         small: whatever else has a state that must go on, such as running means.
     """
 
@@ -46,6 +49,7 @@ class TrainingState:
         self.modules, self.optimizers, self.about = modules, optimizers, about
         self.step = 0
         self.best: float | None = None
+        self.evaluated = 0
         self.small: dict[str, Stateful] = {}
 
     def save(self, path: Path, previous: Path | None = None) -> None:
@@ -62,7 +66,7 @@ class TrainingState:
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-        meta = self.about | {"step": self.step, "best": self.best, "small": small, "processes": world_size()}
+        meta = self.about | {"step": self.step, "best": self.best, "evaluated": self.evaluated, "small": small, "processes": world_size()}
         write_tensors(path, tensors, FORMAT, meta, previous)
 
     def load(self, path: Path) -> None:
@@ -88,15 +92,17 @@ class TrainingState:
             if name in self.small:  # else of a feature that is not in use now
                 self.small[name].load_state_dict(values)
         self.step, self.best = meta["step"], meta["best"]
+        self.evaluated = meta.get("evaluated", self.step)  # earlier versions saved after the evaluation
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Every tensor of a checkpoint, and the settings that travel with it.
+    """Every tensor of a checkpoint, and what travels with it, the settings under the names that they have today.
 
     Raises:
         InputError: no such file, damaged, or not a checkpoint of this project.
     """
-    return read_tensors(path, FORMAT)
+    tensors, meta = read_tensors(path, FORMAT)
+    return tensors, meta | ({"config": with_new_names(meta["config"])} if "config" in meta else {})
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def load_module(module: nn.Module, tensors: dict[str, torch.Tensor], name: str, 
         InputError: names the first tensor that is missing, left over or of another shape.
     """
     stored, own = _under(tensors, name), module.state_dict()
-    for key in own.keys() | stored.keys():
+    for key in own | stored:
         have, want = stored.get(key), own.get(key)
         if have is None or want is None or have.shape != want.shape:
             shapes = [tuple(tensor.shape) if tensor is not None else "nothing" for tensor in (have, want)]
@@ -157,8 +163,14 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tens
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Files hold contiguous tensors. Fused optimisers go through a parameter and its moments as they lie in memory, element by element,
+    so that each state tensor gets the memory format of its parameter again."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entry[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,7 +1,6 @@
 """A run directory: everything one run wrote, and nothing else."""
 
 import json
-import math
 import platform
 import shlex
 import subprocess
@@ -14,15 +13,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shared.config import read_yaml, to_yaml
+from shared.config import read_yaml, to_yaml, with_new_names
 from shared.distributed import from_first, is_first, wait_for_all, world_size
 from shared.errors import InputError
 from shared.files.atomic import lock, write_failure, write_text
+from shared.files.json_file import to_json, write_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 RUNS = Path("runs")
 METRICS, RESOURCES = "metrics.jsonl", "resources.jsonl"
+EVALUATION = "val/"
+"""How the metrics of an evaluation are called."""
 NOT_STORED = ("run_dir", "dry_run")
 """Settings of one command rather than of the run."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "faiss-gpu", "faiss-cpu", "pytorch-fid")
@@ -69,7 +71,8 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_yaml(self.config_path)
+        """The settings it began with, under the names that they have today."""
+        return with_new_names(read_yaml(self.config_path))
 
     def checkpoint(self, which: str) -> Path:
         """Path of the checkpoint `last`, `previous` (the one before it) or `best`."""
@@ -95,15 +98,15 @@ class RunDirectory:
             raise InputError(f"cannot write run directory {self.path}: {write_failure(error) or error}") from error
         self._lock = lock(self.path / ".lock")
         write_text(self.config_path, to_yaml({key: value for key, value in config.items() if key not in NOT_STORED}))
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        write_json(self.path / "environment.json", environment())
 
     def log(self, message: str) -> None:
         """Print a line and keep it in log.txt."""
         if not is_first():
             return
-        print(message, flush=True)
-        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+        print(message, flush=True)
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Append one line to metrics.jsonl and the same values to TensorBoard. Non-finite values become null."""
@@ -125,20 +128,23 @@ class RunDirectory:
         """The lines of resources.jsonl, as `metrics` gives its own."""
         return self._lines(RESOURCES)
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics and resources later than `step`: a resumed run writes them again."""
+    def forget_after(self, step: int, evaluated: int) -> None:
+        """Drop metrics and resources later than `step`, and evaluations later than `evaluated`: a resumed run writes them again."""
         if not is_first():
             return
+
+        def stays(entry: dict[str, Any]) -> bool:
+            return entry["step"] <= (evaluated if any(key.startswith(EVALUATION) for key in entry) else step)
+
         for file in (METRICS, RESOURCES):
-            kept = [json.dumps(entry) for entry in self._lines(file) if entry["step"] <= step]
+            kept = [to_json(entry) for entry in self._lines(file) if stays(entry)]
             write_text(self.path / file, "".join(line + "\n" for line in kept))
 
     def _append(self, file: str, step: int, values: dict[str, float]) -> None:
         if not is_first():
             return
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         with open(self.path / file, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, "seconds": round(time.time() - self.started, 2)} | finite) + "\n")
+            lines.write(to_json({"step": step, "seconds": round(time.time() - self.started, 2)} | values) + "\n")
         for key, value in values.items():
             self.tensorboard.add_scalar(key, value, step)
 

@@ -5,18 +5,11 @@ from pathlib import Path
 
 import torch
 
-LOST_WORKER = (
-    "a process that reads data was killed, most likely for want of memory; nothing is lost but the steps since the last checkpoint. The "
-    "same command, with the run's --run_dir, continues; fewer such processes: --data.num_workers."
-)
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+from shared.errors import is_out_of_memory
+from shared.run.lost_workers import LOST_WORKER, SMALL_SHARED_MEMORY
+
 _LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
 _NO_KERNELS = re.compile(r"no kernel image is available|driver .* (too old|insufficient)|NVIDIA driver")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a GPU, was asked for and refused."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def one_line(error: BaseException) -> str:
@@ -31,8 +24,7 @@ def explain_fault(error: BaseException) -> str | None:
         return f"memory has ended: {one_line(error)}. Smaller batches, crops or pictures need less; or stop other programs"
     text = str(error)
     if _LOST_WORKER.search(text):
-        shared = " Or its shared memory (/dev/shm) is too small" if "bus error" in text.lower() else ""
-        return LOST_WORKER + shared
+        return LOST_WORKER + (SMALL_SHARED_MEMORY if "bus error" in text.lower() else "")
     if _NO_KERNELS.search(text):
         return f"the GPU cannot be used: {one_line(error)}. Use --train.device cpu, or a driver and a torch that fit each other"
     return None

@@ -1,4 +1,4 @@
-"""What keeps a training from being spoilt: losses and gradients that are no numbers, and memory that is not enough."""
+"""What keeps a training from being spoilt: losses and gradients that are not finite, and too little memory."""
 
 import math
 import traceback
@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from shared.distributed import sum_over_processes
-from shared.errors import InputError
+from shared.errors import InputError, is_out_of_memory
 from shared.run.directory import RunDirectory
-from shared.run.faults import is_out_of_memory, one_line
+from shared.run.faults import one_line
 
 SKIPPED_IN_A_ROW = 20
 """Updates that may be left out one after the other; with more, the training is lost and stops."""
 
 
 class NotFinite(Exception):
-    """A loss or a gradient is infinite or no number; says which."""
+    """A loss or a gradient is not finite; says which."""
 
 
 def require_finite(losses: dict[str, torch.Tensor]) -> None:

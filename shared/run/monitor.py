@@ -9,35 +9,38 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from shared.run.training import RunningMeans
+from shared.run.updates import Updater
 
 PEAK_MEMORY = "memory/peak_mib"
 """Name of the peak memory among the resources: of the GPU, or of the process where there is none."""
 
 
 class Monitor:
-    """Watches the steps of optimisers.
+    """Watches the updates of a training.
 
     It draws no random number and changes no gradient, so that a training is the same with and without it.
 
     Args:
-        optimizers: name → optimiser, whose gradient norm is logged as gradient_norm/name. A step of the first is a step of the training.
+        updaters: by name. An update of the first is a step of the training.
         images_per_step: of all processes.
         device: where the memory counts.
     """
 
-    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], images_per_step: int, device: torch.device) -> None:
+    def __init__(self, updaters: Mapping[str, Updater], images_per_step: int, device: torch.device) -> None:
         self._images_per_step, self._device = images_per_step, device
-        self._norms = {name: RunningMeans() for name in optimizers}
+        self._norms = {name: RunningMeans() for name in updaters}
         self._times: list[float] = []
-        self._first = next(iter(optimizers))
-        for name, optimizer in optimizers.items():
-            optimizer.register_step_pre_hook(partial(self._before_step, name))
+        self._first = next(iter(updaters))
+        for name, updater in updaters.items():
+            updater.watchers.append(partial(self._before_update, name, updater.clip_norm))
 
     def gradient_norms(self) -> dict[str, float]:
-        """Mean norms since the last call."""
-        return {f"gradient_norm/{name}": mean for name, norms in self._norms.items() for mean in norms.take().values()}
+        """Since the last call, the mean norm of each updater's gradients before they are clipped, and, where there is a limit, the share
+        of updates that it has cut: gradient_norm/<name>, clipped/<name>."""
+        return {f"{what}/{name}": mean for name, norms in self._norms.items() for what, mean in norms.take().items()}
 
     def resources(self) -> dict[str, float]:
         """Images per second since the last call, of the median step, so that pauses do not count; and the peak of memory so far, in MiB."""
@@ -54,10 +57,9 @@ class Monitor:
         for name, norms in state.items():
             self._norms[name].load_state_dict(norms)
 
-    def _before_step(self, name: str, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        gradients = [value.grad for group in optimizer.param_groups for value in group["params"] if value.grad is not None]
-        if gradients:
-            self._norms[name].add({"norm": torch.nn.utils.get_total_norm(gradients).detach()})
+    def _before_update(self, name: str, clip_norm: float | None, norm: torch.Tensor) -> None:
+        clipped = {} if clip_norm is None else {"clipped": (norm > clip_norm).float()}
+        self._norms[name].add({"gradient_norm": norm.detach()} | clipped)
         if name == self._first:
             self._times.append(time.perf_counter())
 
@@ -68,3 +70,8 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Learned numbers of a network."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -5,6 +5,7 @@ it is. Schedulers and launchers often send a signal twice, to a process and to i
 signal ends the program at once. Files are written whole or not at all, whenever it comes.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -21,6 +22,8 @@ STOPPED = 3
 """Exit status of a program that was asked to stop and can be continued."""
 REPEATS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ORPHAN_SECONDS = 5.0
+_interrupted = False
 
 
 class Stopped(Exception):
@@ -56,26 +59,47 @@ class StopRequest:
         if self._asked_at is None:
             self._asked_at = now
         elif now - self._asked_at > REPEATS:
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; and so it leaves the block, whatever error a library has made of it."""
+    global _interrupted
+    _interrupted = False
     with _handling(_interrupt):
+        try:
+            yield
+        except Exception as error:
+            if _interrupted and not isinstance(error, Stopped):
+                raise KeyboardInterrupt from error
+            raise
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Worker processes that start in the block meet signals only in `leave_signals_to_parent`, never with the handlers of this process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
         yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals_to_parent() -> None:
     """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group, and the parent decides what follows from them.
 
-    SIGTERM ends this process where the parent sends it, or where the parent is gone.
+    SIGTERM ends this process where the parent sends it. It also ends when the parent is gone.
     """
-    parent = os.getppid()
+    starter = multiprocessing.parent_process()
+    assert starter is not None, "this is no worker process"
+    parent = starter.pid  # rather than getppid, which is another's where the parent is gone already
 
     def heed_parent() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
-            pass
+        while os.getppid() == parent:
+            told = signal.sigtimedwait({signal.SIGTERM}, _ORPHAN_SECONDS)
+            if told is not None and told.si_pid == parent:
+                break
         os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,4 +125,6 @@ def _handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
     raise KeyboardInterrupt

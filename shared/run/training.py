@@ -7,7 +7,7 @@ up for it.
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from shared.config import require_same_settings
 from shared.distributed import is_first, join_processes, local_rank, share_weights, sum_over_processes, world_size
 from shared.errors import InputError
 from shared.files.atomic import leftovers
+from shared.files.text_file import composed
 from shared.run.checkpoint import TrainingState, read_newest
 from shared.run.directory import NOT_STORED, RunDirectory
 from shared.run.faults import cuda_obstacle, gpu_is_plugged_in
@@ -68,6 +69,21 @@ def explain_change(before: Spread, now: Spread, where: str) -> str:
     return f"there were {before} and are now {now}: other images come next than without the change, and more or fewer of them an update"
 
 
+def require_same_classes(before: Sequence[str], now: Sequence[str], where: str) -> None:
+    """Refuse to continue with other classes than the checkpoint `where` has, or with the same in another order.
+
+    Raises:
+        InputError: names the first class that differs.
+    """
+    if list(map(composed, before)) == list(map(composed, now)):
+        return
+    advice = "the weights would change their meaning: bring the class list back to what it was, or give another --run_dir"
+    if len(before) != len(now):
+        raise InputError(f"{where} was saved with {len(before)} classes, and there are {len(now)} now; {advice}")
+    class_id, was, is_now = next((id_, old, new) for id_, (old, new) in enumerate(zip(before, now)) if composed(old) != composed(new))
+    raise InputError(f"class {class_id} is {was} in {where}, and {is_now} now; {advice}")
+
+
 def choose_device(name: str, threads: int | None = None) -> torch.device:
     """`auto` is CUDA when it can be used; of several processes each has a device of its own. `threads` limits the CPU threads of this
     process.
@@ -113,7 +129,7 @@ def progress(items: Iterable[Item], title: str, *, total: int, initial: int = 0,
 
 def progress_by_hand(title: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
     """The same bar for work that reports how far it is; call its `update`."""
-    return tqdm(desc=title, total=total, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True)
+    return tqdm(desc=title, total=total, unit=unit, mininterval=_bar_interval(), dynamic_ncols=True, disable=not is_first())
 
 
 def _bar_interval() -> float:
@@ -159,7 +175,7 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
         free: dotted settings that a continued run may change.
 
     Raises:
-        InputError: the folder holds something else than a run, or a run with other settings or images of an update.
+        InputError: the folder holds something else than a run, or a run with other settings, classes or images of an update.
     """
     if run.path.is_dir() and set(run.path.iterdir()) - set(leftovers(run.path)) and not run.config_path.is_file():
         raise InputError(f"{run.path} is not empty and holds no run of this program; choose another --run_dir")
@@ -170,6 +186,7 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     change = ""
     if stored is not None:
         before = Spread.of(stored.meta["config"], stored.meta.get("processes", 1))
+        require_same_classes(stored.meta.get("class_names", []), state.about.get("class_names", []), str(stored.path))
         change = explain_change(before, Spread.of(config), str(stored.path))
         state.restore(stored)
         if state.step > config["train"]["steps"]:
@@ -183,7 +200,7 @@ def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str,
     for path, reason in stored.damaged.items() if stored is not None else ():
         run.log(f"{reason}. It is now {path.with_suffix('.damaged')}, and the run goes on from the checkpoint before it")
         path.replace(path.with_suffix(".damaged"))
-    run.forget_after(state.step)
+    run.forget_after(state.step, state.evaluated)
     if change:
         run.log(change)
     run.log(f"{run.path}: {f'continuing after step {state.step}' if state.step else 'starting'}")

@@ -1,6 +1,6 @@
 """Passes and updates of a training: mixed precision, and gradients that are summed up over passes and processes for one update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -45,20 +45,28 @@ def add_terms(totals: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
 
 
 class Updater:
-    """An optimiser and what belongs to its updates.
+    """Optimisers that move together, and what belongs to their updates.
 
     Args:
+        optimizers: one or several.
         precision: with "fp16" losses are scaled, so that small gradients are not lost; an update whose gradients overflow is left out.
         clip_norm: largest norm of an update's gradient; None: no limit.
 
     Attributes:
         scaler: the scale of the losses, a part of the training's state.
+        watchers: called in every update with the norm of its gradient, before it is clipped, just before weights move.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, device: torch.device, precision: str = "no", clip_norm: float | None = None
+        self,
+        optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        device: torch.device,
+        precision: str = "no",
+        clip_norm: float | None = None,
     ) -> None:
-        self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.optimizers = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+        self.clip_norm = clip_norm
+        self.watchers: list[Callable[[Tensor], None]] = []
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def backward(self, losses: dict[str, Tensor]) -> None:
@@ -71,13 +79,25 @@ class Updater:
         Raises:
             NotFinite: a gradient, before weights move; in half precision such updates are left out, to find the scale of the losses.
         """
-        learners: list[nn.Parameter] = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        learners: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
         average_gradients(learners)
+        gradients = [parameter.grad for parameter in learners if parameter.grad is not None]
         if not self.scaler.is_enabled():
             require_finite_gradients(learners)
-        self.scaler.unscale_(self.optimizer)  # also where nothing is clipped, so that gradients are logged as they are
+        elif len(self.optimizers) > 1 and not nn.utils.get_total_norm(gradients).isfinite():
+            for gradient in gradients:
+                gradient.fill_(torch.inf)  # so that all of them leave this update out
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)  # also where nothing is clipped, so that gradients are logged as they are
+        norm = nn.utils.get_total_norm(gradients)
+        if norm.isfinite():
+            for watch in self.watchers:
+                watch(norm)
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(learners, self.clip_norm)
-        self.scaler.step(self.optimizer)
+            nn.utils.clip_grads_with_norm_(learners, self.clip_norm, norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()

@@ -4,16 +4,16 @@ The gathered convolution and the modulation by rows live on the repetition.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared.benchmark.report import Table, percent
+from shared.benchmark.suite import BaseCase, Group
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
 from shared.data.config import DataConfig
@@ -25,49 +25,55 @@ MAP_SIZE = 256, 512
 SMALL_SIZE = 64, 128
 
 
+GROUPS = {
+    "convolution": Group("First convolution, forward and backward", "synth.benchmark.layers:convolution_contestants", ("dense one-hot",)),
+    "modulation": Group("Scale and shift, forward and backward", "synth.benchmark.layers:modulation_contestants", ("dense one-hot",)),
+    "generator": Group(
+        "Generator, forward and backward", "synth.benchmark.networks:generator_contestants", ("published form", "dense one-hot")
+    ),
+    "step": Group("Training step of both networks", "synth.benchmark.networks:step_contestants", ("published form", "dense one-hot")),
+    "discriminators": Group(
+        "Training step with each discriminator",
+        "synth.benchmark.discriminators:discriminator_contestants",
+        ("published one-hot", "one-hot, OASIS"),
+    ),
+    "options": Group(
+        "Training step with each option, embedding OASIS", "synth.benchmark.discriminators:option_contestants", ("as by default",)
+    ),
+}
+
+
 @dataclass(frozen=True)
-class Case:
-    """One size of one kind of work.
+class Case(BaseCase):
+    """One size of one kind of work on label maps.
 
     Attributes:
-        group: the kind, a key of `synth.benchmark.groups.GROUPS`.
-        classes: C of the semantics.
-        images, height, width: of the label maps in pixels.
         channels: of the features that are modulated; of a network its base width (ngf, ndf).
         hidden: channels between the semantics and their scale and shift.
-        dim: D of the class embeddings.
-        device: "cpu" or "cuda".
-        threads: CPU threads.
-        seed: of weights and images.
         maps: file with label maps, (M, *MAP_SIZE).
+        others: as in `BaseCase`.
     """
 
-    group: str
-    classes: int
-    images: int
-    height: int
-    width: int
+    groups: ClassVar = GROUPS
+
     channels: int
     hidden: int
-    dim: int
-    device: str
-    threads: int
-    seed: int
     maps: str
 
     @property
-    def pixels(self) -> int:
-        """Of all images."""
-        return self.images * self.height * self.width
+    def setting(self) -> dict[str, Any]:
+        """See `BaseCase`."""
+        return super().setting | {"channels": self.channels, "hidden": self.hidden}
 
     @property
-    def setting(self) -> dict[str, Any]:
-        """What a result says about its case."""
-        names = ("classes", "images", "height", "width", "channels", "hidden", "dim")
-        return {"pixels": self.pixels} | {name: asdict(self)[name] for name in names}
+    def sizes(self) -> str:
+        """See `BaseCase`."""
+        channels = f", {self.channels} channels" if self.channels else ""
+        size = f"{self.images}×{self.height}×{self.width} pixels"
+        return f"C {self.classes}, {size}{channels}, hidden {self.hidden}, D {self.dim}"
 
-    def small(self) -> "Case":
-        """The same work on few pixels and channels, to load and compile what it needs."""
+    def small(self) -> Self:
+        """See `BaseCase`."""
         channels = min(self.channels, 4)
         return replace(self, images=1, height=SMALL_SIZE[0], width=SMALL_SIZE[1], channels=channels, classes=min(self.classes, 40))
 
@@ -130,9 +136,3 @@ def _share(maps: Tensor, num_ids: int) -> Share:
     found = [distinct_patches(ids[None], num_ids, WINDOW) for ids in maps]
     small, wide = (sum(len(patches.members) for patches in group) / maps.numel() for group in (found, [patches.wider for patches in found]))
     return Share(maps.shape[1], maps.shape[2], small, wide)
-
-
-def share_table(shares: list[Share]) -> Table:
-    """A row per size of patches, a column per size of maps."""
-    columns = ["distinct patches per pixel", *(f"{share.height}×{share.width}" for share in shares), ""]
-    return Table(columns, [["3×3", *(percent(s.small) for s in shares), ""], ["5×5", *(percent(s.wide) for s in shares), ""]])

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from shared.benchmark.config import SuiteConfig
 from shared.data.config import DataConfig, ScenesConfig
 from shared.errors import InputError
 from synth.benchmark.cases import MAP_SIZE, Case
 from synth.generator import require_multiples
 
-GIB = 2**30
 NETWORKS = {"cpu": ((64, 128), 16, 32), "cuda": ((256, 512), 64, 128)}
 """Image size, width and hidden channels of the networks: those of the demo on a CPU, the published ones on a GPU."""
 CONVOLUTION_SIZE = 128, 256
@@ -20,7 +20,7 @@ SIZE_MULTIPLE = 64
 
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(SuiteConfig):
     """Measure what semantics cost in synthesis: one-hot as a tensor and gathered, embeddings, the published form."""
 
     what: list[Literal["convolution", "modulation", "generator", "step", "discriminators", "options", "kernels"]] = field(
@@ -42,36 +42,13 @@ class BenchmarkConfig:
     """Base width of both networks (ngf, ndf). Null: 16 on a CPU, 64 on a GPU."""
     hidden: int | None = None
     """Channels between a layer's semantics and its scale and shift. Null: 32 on a CPU, 128 on a GPU."""
-    dim: int = 12
-    """D, width of the embeddings."""
     data: DataConfig = field(default_factory=lambda: DataConfig(scenes=ScenesConfig(height=MAP_SIZE[0], width=MAP_SIZE[1])))
     """The data set that the label maps are from."""
     maps: int = 12
     """Label maps over which the share of distinct patches is averaged."""
-    repeats: int = 5
-    """Samples of a call; fewer of one that is slow."""
-    seconds: float = 10.0
-    """Time for the samples of one contestant and case."""
-    memory_limit: float | None = None
-    """GiB that a contestant may take, inputs included. Null: half of what is free."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA when there is a device."""
-    threads: int | None = None
-    """CPU threads. Null: as torch chooses, one per core."""
-    seed: int = 0
-    """Of weights and images."""
-    run_dir: str | None = None
-    """Folder for benchmark.json, benchmark.md and the plots. Null: the next free runs/synth.benchmark/<device>-<number>."""
-    dry_run: bool = False
-    """List what would be measured, and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "width", "hidden", "dim", "maps", "repeats", "seconds", "memory_limit", "threads"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}; it must be above 0")
-        if not self.classes or min(self.classes) < 2:
-            raise InputError(f"classes is {self.classes}; give at least one number, each 2 or more")
+        super().__post_init__()
         if self.images > self.maps:
             raise InputError(f"images is {self.images}, but there are {self.maps} label maps; give at least as many maps")
         if self.size is not None:
@@ -80,7 +57,7 @@ class BenchmarkConfig:
 
 def plan(config: BenchmarkConfig, device: str, threads: int, maps: str) -> list[Case]:
     """Everything that will be measured, in order."""
-    base = Case("", 0, config.images, *CONVOLUTION_SIZE, 0, PUBLISHED_HIDDEN, config.dim, device, threads, config.seed, maps)
+    base = Case("", 0, config.images, *CONVOLUTION_SIZE, config.dim, device, threads, config.seed, 0, PUBLISHED_HIDDEN, maps)
     cases = []
     if "convolution" in config.what:
         cases += [replace(base, group="convolution", classes=count) for count in config.classes]

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 
 from shared.benchmark.contest import Contestant, Result
-from shared.benchmark.goals import Goal
-from shared.benchmark.report import Table, ratio, times_faster
+from shared.benchmark.report import Grid
+from shared.run.monitor import parameter_count
 from synth.benchmark.cases import Case
 from synth.benchmark.layers import EMBEDDING, GATHERED
 from synth.benchmark.networks import PUBLISHED, TrainingStep, generator_of
-from synth.build import Opponent, opponent_from, parameter_count
+from synth.build import Opponent, opponent_from
 from synth.config import DiscriminatorConfig, LossConfig
 from synth.semantics import Semantics
 
@@ -23,7 +23,6 @@ GRADIENT_BYTES, ADAM_BYTES = 4, 16
 """Of a float32 parameter: its gradient; weight, gradient and Adam's two moments."""
 STATED_MEMORY = 8 * 2**30
 DEPTH = 4
-FEW, MANY = 19, 10_000
 NEIGHBOURS = 8
 DENSE_PAIR, OUR_PAIR = "one-hot, OASIS", "embedding, embedding OASIS near"
 PAIRS = {
@@ -61,7 +60,7 @@ def discriminator_parameters(case: Case, name: str) -> tuple[int, int]:
     return parameter_count(generator), parameter_count(opponent_of(case, name, generator.semantics).network)
 
 
-def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], int], memory: int = STATED_MEMORY) -> Table:
+def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], int], memory: int = STATED_MEMORY) -> Grid:
     """Images of a batch whose step fits into so many bytes, weights and optimiser included.
 
     parameters: of both networks, by contestant and C. All that a step adds but their gradients grows with the images.
@@ -73,25 +72,13 @@ def batch_table(results: Sequence[Result], parameters: Mapping[tuple[str, int], 
         if of:
             cells = [str(_largest_batch(of[count], parameters[name, count], memory)) if count in of else "" for count in counts]
             rows.append([name, *cells, ""])
-    return Table([f"images in {memory / 2**30:g} GiB", *(f"C {count}" for count in counts), ""], rows)
+    return Grid([f"images in {memory / 2**30:g} GiB", *(f"C {count}" for count in counts), ""], rows)
 
 
 def _largest_batch(result: Result, parameters: int, memory: int) -> int:
     assert result.peak is not None
     per_image = max(result.peak - GRADIENT_BYTES * parameters, 1) / result.setting["images"]
     return max(int((memory - ADAM_BYTES * parameters) / per_image), 0)
-
-
-def discriminator_goals(results: Sequence[Result]) -> list[Goal]:
-    """Flat in C where it is ours."""
-    of = {(r.contestant, r.setting["classes"]): r for r in results if r.group == "discriminators"}
-    few, many = (of.get((OUR_PAIR, count)) for count in (FEW, MANY))
-    memory = ratio(many.peak, few.peak) if few and many else None
-    title = f"step with {OUR_PAIR}"
-    return [
-        Goal(f"{title}: time at C {MANY:,} over C {FEW}", times_faster(few, many), 1.15, 1.15, at_most=True),
-        Goal(f"{title}: memory at C {MANY:,} over C {FEW}", memory, 1.15, 1.15, at_most=True),
-    ]
 
 
 PLAIN = "as by default"

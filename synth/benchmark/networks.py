@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from synth.benchmark.cases import Case, label_maps
 from synth.benchmark.layers import SEMANTICS, semantics_of
 from synth.build import Opponent

@@ -13,9 +13,9 @@ import torch
 
 from shared.data.loader import BatchLoader
 from shared.run.directory import RunDirectory
-from shared.run.training import progress, seed_step
+from shared.run.monitor import parameter_count
+from shared.run.training import seed_step
 from shared.visualise import save_png
-from synth.build import parameter_count
 from synth.comparison.config import CompareConfig
 from synth.images.generation import generate, generate_batch
 from synth.semantics import semantics_title
@@ -80,7 +80,7 @@ class Arm:
 def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None:
     """Write one PNG per validation layout into `arm.images`; images that are there already stay."""
     trained = load_generator(arm.run, device)
-    for index, batch in enumerate(progress(loader, f"generate {arm.title}, seed {arm.seed}", total=len(loader), unit="batch")):
+    for index, batch in enumerate(loader.with_progress(f"generate {arm.title}, seed {arm.seed}")):
         paths = [arm.images / f"{name}.png" for name in batch.names]
         if all(path.is_file() for path in paths):
             continue
@@ -92,7 +92,7 @@ def generate_images(arm: Arm, loader: BatchLoader, device: torch.device) -> None
 def layout_samples(arm: Arm, loader: BatchLoader, device: torch.device, samples: int) -> Iterator[torch.Tensor]:
     """`samples` images of every validation layout, (samples, 3, H, W) uint8, with style or noise of their own draws."""
     trained = load_generator(arm.run, device)
-    for index, batch in enumerate(progress(loader, f"samples of {arm.title}, seed {arm.seed}", total=len(loader), unit="batch")):
+    for index, batch in enumerate(loader.with_progress(f"samples of {arm.title}, seed {arm.seed}")):
         seed_step(arm.seed, index)
         edges = batch_edges(batch.to(device)) if trained.instance_edges else None
         for place, label_map in enumerate(batch.label_maps.to(device)):

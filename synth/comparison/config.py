@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.backbone import LITE0
 from shared.errors import InputError
-from shared.fid.features import TORCHVISION
+from shared.fid.features import FeaturesConfig
 from synth.config import Discriminator, Protocol
 from synth.semantics import semantics_title
 from synth.semantics.build import require_semantics
@@ -30,7 +29,7 @@ class Variant:
 
 
 @dataclass
-class CompareConfig(Protocol):
+class CompareConfig(Protocol, FeaturesConfig):
     """Train a generator for every semantics and seed under one protocol, score them alike, and write the report."""
 
     semantics: list[str] = field(default_factory=lambda: ["onehot", "random", "learned"])
@@ -46,14 +45,8 @@ class CompareConfig(Protocol):
     embeddings: str | None = None
     """Embedding file (learned; random takes its width). Null: the newest export of a seg.train run on the same data."""
     segmenter: str | None = None
-    """Run of seg.train --head softmax on the same data: it segments the generated images, and its encoder gives the features of FD-seg.
-    Null: the newest."""
-    features: str = "auto"
-    """Features of the distances: inception (FID), efficientnet_lite0 (FD-lite0), torchvision/NAME, such as torchvision/resnet50, with
-    weights from torch's cache (FD-NAME); auto: Inception's when its weights are there, else EfficientNet-Lite0's. FD-seg, in the features
-    of the segmenter's encoder, stands beside them; encoder: it alone."""
-    inception_weights: str | None = None
-    """Inception weights file. Null: the torch cache, or download."""
+    """Run of seg.train --head softmax on the same data: it segments the generated images, and its encoder gives the features of FD-seg,
+    which stands beside the distance in other features. Null: the newest."""
     jobs: int = 1
     """Trainings that run at once, sharing the cores. On a CPU several are faster than one after the other; on one GPU leave it at 1."""
     samples: int = 4
@@ -82,8 +75,7 @@ class CompareConfig(Protocol):
         titles = [semantics_title(name) for name in self.semantics]
         if len(set(titles)) < len(titles):
             raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
-        if self.features not in ("auto", "inception", LITE0, "encoder") and not self.features.startswith(TORCHVISION):
-            raise InputError(f"features is {self.features}; give auto, inception, {LITE0}, encoder or {TORCHVISION}NAME")
+        FeaturesConfig.__post_init__(self)
         for name, least in (("jobs", 1), ("samples", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")

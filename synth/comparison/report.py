@@ -159,7 +159,7 @@ def notes_of(arms: Sequence[Arm], network: FeatureNetwork, features: str) -> lis
     notes = []
     if network.title != "FID":
         asked = "the encoder's features" if features == "encoder" else f"the features of {features}"
-        why = "the Inception weights are not available" if features == "auto" else f"{asked} were asked for"
+        why = "the Inception weights were not available" if features == "auto" else f"{asked} were asked for"
         notes.append(f"The distance is {network.title} and not FID, because {why}.")
     perceptual = arms[0].run.config["loss"]["perceptual"]
     if perceptual == "none":

@@ -8,23 +8,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from shared.backbone import LITE0
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
+from shared.encoder_file import ENCODER_FILE, softmax_runs
 from shared.errors import InputError
 from shared.fid import FeatureStatistics, frechet_distance, kernel_distance
 from shared.fid.comparison import real_floor
 from shared.fid.diversity import PairDistance, build_pair_distance, diversity
-from shared.fid.features import TORCHVISION, FeatureNetwork, build_feature_network
+from shared.fid.features import FeatureNetwork, build_feature_network
 from shared.fid.folder import image_statistics
-from shared.files.atomic import write_text
+from shared.files.json_file import write_json
 from shared.report import ReferenceRow, Score, ScoreKind
-from shared.run.directory import RunDirectory, find_runs
+from shared.run.directory import RunDirectory
 from shared.visualise import SIGNED, colour_label_map, label_storage, read_png, save_label_png, save_png, to_uint8
 from synth.comparison.commands import CommandLog
 from synth.comparison.config import CompareConfig
 
-ENCODER_FILE = "encoder.safetensors"
 MIOU, ACCURACY, FWIOU = "mIoU", "PAcc", "FwIoU"
 
 
@@ -34,23 +33,25 @@ def find_segmenter(path: str | None, spec: DatasetSpec) -> RunDirectory:
     Its network was trained with plain cross-entropy, never on the embeddings that are compared here.
 
     Raises:
-        InputError: the run has no exported encoder or was trained on other classes; or there is none.
+        InputError: the run has no exported encoder; or there is none.
     """
     if path is not None:
         run = RunDirectory.open(path)
         if not (run.path / ENCODER_FILE).is_file():
             raise InputError(f"{path} has no {ENCODER_FILE}; finish that run, or write it with python -m seg.export {path}")
         return run
-    for run in find_runs("seg.train"):
-        evaluation = run.path / "evaluation.json"
-        if evaluation.is_file():
-            about = json.loads(evaluation.read_text(encoding="utf-8"))
-            if (about["head"], about["dataset"]) == ("softmax", spec.name):
-                return run
-    raise InputError(
-        f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
-        f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
-    )
+    newest = next((run for run in softmax_runs(spec.name) if _classes_of(run) == spec.class_names), None)
+    if newest is None:
+        raise InputError(
+            f"no finished softmax segmenter of {spec.name} under runs/seg.train, which scores the images; "
+            f"run `python -m seg.train --head softmax` with the same data settings first, or give --segmenter RUN"
+        )
+    return newest
+
+
+def _classes_of(run: RunDirectory) -> tuple[str, ...]:
+    """Names of the classes that a finished run was evaluated on."""
+    return tuple(json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))["iou"])
 
 
 def score_kinds(networks: Sequence[FeatureNetwork], pair_distance: PairDistance | None, size: Sequence[int]) -> list[ScoreKind]:
@@ -75,13 +76,12 @@ def feature_networks(config: CompareConfig, segmenter: RunDirectory, device: tor
     """The networks in whose features the arms are compared: the one that the settings name, then the segmenter's encoder.
 
     Raises:
-        InputError: the weights of the one asked for are not available.
+        InputError: the weights of the network that was asked for are not available.
     """
-    encoder = build_feature_network(str(segmenter.path / ENCODER_FILE), device=device)
-    if config.features == "encoder":
-        return [encoder]
-    weights = None if config.features.startswith((TORCHVISION, LITE0)) else config.inception_weights
-    return [build_feature_network(config.features, weights_path=weights, device=device), encoder]
+    path = segmenter.path / ENCODER_FILE
+    named = build_feature_network(config.features, weights=config.weights, encoder=path, device=device)
+    encoder = named if config.features == "encoder" else build_feature_network(str(path), device=device)
+    return [named] if named.title == encoder.title else [named, encoder]
 
 
 def pair_distance_for(config: CompareConfig, segmenter: RunDirectory, device: torch.device) -> PairDistance | None:
@@ -104,7 +104,7 @@ def write_real(folder: Path, loader: BatchLoader, spec: DatasetSpec) -> list[str
             save_png(picture, folder / "images" / f"{name}.png")
             save_label_png(label_map, folder / "labels" / f"{name}.png", num_classes=spec.num_classes)
             names.append(name)
-    write_text(folder / "classes.json", json.dumps(spec.class_names))
+    write_json(folder / "classes.json", spec.class_names)
     return names
 
 
@@ -115,6 +115,7 @@ class Scorer:
         segmenter: a run of seg.train; `python -m seg.evaluate` is called on it.
         real: folder that `write_real` wrote.
         names: the samples, in order.
+        num_workers: processes that read images for the segmenter.
     """
 
     def __init__(
@@ -125,8 +126,9 @@ class Scorer:
         real: Path,
         names: list[str],
         spec: DatasetSpec,
+        num_workers: int,
     ) -> None:
-        self.networks, self.segmenter, self.commands = networks, segmenter, commands
+        self.networks, self.segmenter, self.commands, self.num_workers = networks, segmenter, commands, num_workers
         self.real, self.names, self.spec = real, names, spec
         self.real_statistics = self._statistics(lambda: map(read_png, self._files(real / "images")), "of real images")
 
@@ -211,10 +213,10 @@ class Scorer:
             "folder.class_names": "classes.json",
             "folder.label_offset": "0",
             "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
-            "num_workers": "0",
+            "num_workers": str(self.num_workers),
         }
         options = [part for key, value in data.items() for part in (f"--data.{key}", value)]
-        return ["seg.evaluate", str(self.segmenter.path), *options, "--output", str(segmented_file(images))]
+        return ["seg.evaluate", str(self.segmenter.path), *options, "--json", str(segmented_file(images))]
 
     def _segmented(self, images: Path) -> dict[str, Score]:
         figures, count = json.loads(segmented_file(images).read_text(encoding="utf-8")), len(self.names)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from shared.data.spec import DatasetSpec
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 from synth.semantics import Semantics
 from synth.semantics.class_tables import read_class_table
 from synth.trained import TrainedGenerator
 
 TERM = re.compile(r"\s*(?:(?P<weight>[+-]?\s*\d*\.?\d+)\s*\*)?\s*(?P<name>.+?)\s*")
+# a minus begins a term only before a number and a star, as names of classes may hold one
 NEXT_TERM = re.compile(r"\+|(?<!^)(?=-\s*[\d.]+\s*\*)")
 
 
@@ -54,11 +55,11 @@ def mix(trained: TrainedGenerator, mixtures: list[Mixture]) -> TrainedGenerator:
     for name, parts in mixtures:
         names, vectors = trained.spec.class_names, _class_vectors(trained)
         for _, part in parts:
-            if part not in names:
-                raise InputError(f"mix {name}: {part} is no class of {trained.spec.name}; its classes are {_listed(names)}")
+            choose(f"class of {trained.spec.name}", part, names, where=f"mix {name}")
         weights = torch.tensor([weight for weight, _ in parts], device=vectors.device)
         rows = vectors[[names.index(part) for _, part in parts]]
         mixed, length = weights @ rows, (weights.abs() @ rows.norm(dim=1)) / weights.abs().sum()
+        # not `<=`, which nan would pass
         if not mixed.norm() > 1e-6:
             raise InputError(f"mix {name}: nothing is left of the parts; give weights that do not cancel out")
         trained = with_classes(trained, [name], (mixed / mixed.norm() * length)[None])
@@ -103,7 +104,3 @@ def with_classes(trained: TrainedGenerator, names: list[str] | tuple[str, ...], 
 
 def _class_vectors(trained: TrainedGenerator) -> Tensor:
     return trained.generator.semantics.class_vectors
-
-
-def _listed(names: tuple[str, ...], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

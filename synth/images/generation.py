@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.data.spec import DatasetSpec
 from shared.visualise import SIGNED, colour_label_map, picture_grid, to_uint8
 from synth.encoder import StyleEncoder

@@ -1,5 +1,6 @@
 """Images from label maps alone, one after the other: what `synth.generate` writes and `synth.score` measures."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from shared.data.pairs import expand_paths
-from shared.data.pictures import LABEL_SUFFIXES
+from shared.data.pictures import MAX_PIXELS
 from shared.data.transforms import SIZED_MODES, SynthMode
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from shared.run.directory import RunDirectory
 from shared.run.training import choose_device, seed_of
 from synth.images.class_changes import add_table, mix, parse_mixtures
 from synth.images.generation import generate
-from synth.images.layout_files import find_instances, image_size, input_config, label_codes, prepare_layout
+from synth.images.layout_files import find_instances, image_size, input_config, label_rules, prepare_layout
 from synth.images.styles import drawn_style, image_style, interpolated_styles, layout_number
 from synth.inputs import layout_transform
 from synth.semantics.edges import instance_edges
@@ -32,7 +32,8 @@ class LayoutImagesConfig:
     run: str
     """Run directory of synth.train."""
     label_maps: list[str]
-    """Label PNGs with the numbers of the training data's label files, or folders of them."""
+    """Label PNGs with the numbers of the training data's label files, or folders of them, be it those of the data set itself: where its
+    files lie beside others, the right ones are taken by their endings. Numbers of files without such an ending are class ids."""
     instances: str | None = None
     """Folder of instance maps with the names of the label maps, for generators with instance edges."""
     label_offset: int | None = None
@@ -64,11 +65,14 @@ class LayoutImagesConfig:
     mix: str | None = None
     """Class arithmetic, for generators on class vectors: "car=0.5*car+0.5*bus" changes what cars look like; a name that is no class yet is
     a new one, whose id follows on the last one's. Several with ; between them."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of the largest picture that is read; a larger one is refused, as a small file may unfold to any size."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA when there is a device."""
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("seed", 0), ("style", 0), ("style_to", 0), ("steps", 2), ("label_offset", 0)):
+        leasts = {"samples": 1, "seed": 0, "style": 0, "style_to": 0, "steps": 2, "label_offset": 0, "max_pixels": 1}
+        for name, least in leasts.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
                 raise InputError(f"{name} is {value}; it must be at least {least}")
@@ -97,15 +101,26 @@ class LayoutImages:
         if config.mix is not None:
             trained = mix(trained, parse_mixtures(config.mix))
         self.generator = trained.generator
-        self.files = expand_paths(config.label_maps, LABEL_SUFFIXES)
-        self.instances = find_instances(trained, self.files, config.instances)
-        self.codes = label_codes(trained.meta, config.label_offset, config.ignore_value)
+        rules = label_rules(trained.meta, config.label_offset, config.ignore_value)
+        self.files = rules.find(config.label_maps)
+        self.instances = find_instances(trained, rules, self.files, config.instances)
+        self.max_pixels = config.max_pixels
         self.preparation = input_config(trained, config.mode, config.size)
         self.styles_of, self.noise_of = choose_styles(trained, config), choose_noise(trained, config)
         self.per_layout, self.one_noise = config.steps or config.samples, config.steps is not None
 
     def __len__(self) -> int:
         return len(self.files) * self.per_layout
+
+    @property
+    def _digits(self) -> int:
+        return len(str(self.per_layout - 1))
+
+    @property
+    def longest_name(self) -> str:
+        """Of the names that the images get."""
+        number = "" if self.per_layout == 1 else "_" + "0" * self._digits
+        return max((f"{name}{number}" for name in self.files), key=lambda name: len(os.fsencode(Path(name).name)))
 
     @property
     def sizes(self) -> str:
@@ -115,16 +130,18 @@ class LayoutImages:
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         transform = layout_transform(self.preparation, multiple=self.generator.size_multiple)
-        for name, file in sorted(self.files.items(), key=lambda item: Path(item[0])):  # the order in which the files would be read again
-            label_map = self.codes.read(file)
-            layout = prepare_layout(label_map, self.instances.get(name), transform)
+        for name in sorted(self.files, key=Path):  # the order in which the files would be read again
+            file, reader = self.files[name]
+            label_map = reader.read(file, max_pixels=self.max_pixels)
+            layout = prepare_layout(label_map, self.instances.get(name), transform, max_pixels=self.max_pixels)
             size = image_size(self.generator, layout, file)
             labels = layout.label_map[None].to(self.device)
             edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(self.device), labels)
             pyramid = self.generator.semantics.pyramid(labels, edges)  # shared by all images of the layout
             for index, style in enumerate(self.styles_of(label_map)):
-                suffix = "" if self.per_layout == 1 else f"_{index:0{len(str(self.per_layout - 1))}}"
+                suffix = "" if self.per_layout == 1 else f"_{index:0{self._digits}}"
                 z = None if style is None else style.to(self.device)
+                # on the way from style to style all else stays the same
                 noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
                 yield f"{name}{suffix}", generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
 
@@ -160,8 +177,7 @@ def choose_noise(trained: TrainedGenerator, config: LayoutImagesConfig) -> Calla
     if chosen and not generator.noise_channels:
         raise InputError(f"resample is {config.resample}, but this generator has no noise; train with --generator.noise_channels 64")
     for name in chosen:
-        if name not in names:
-            raise InputError(f"resample names {name}, which is no class of {trained.spec.name}")
+        choose(f"class of {trained.spec.name}", name, names, where="resample")
     classes = [names.index(name) for name in chosen]
 
     def draw(label_map: torch.Tensor, pyramid: SemanticPyramid, sample: int) -> Noise | None:

@@ -27,6 +27,7 @@ def layout_number(label_map: Tensor) -> int:
 def image_style(encoder: StyleEncoder, path: Path, transform: JointTransform) -> Tensor:
     """(1, Z): the mean style of an image file, brought to size by `transform` as images are in training."""
     image = read_image(path)
+    # an empty label map, as transforms move both together
     ready = transform(Sample(image, torch.zeros(image.shape[1:], dtype=torch.int64), None, path.name)).image
     device = next(encoder.parameters()).device
     return style_of(encoder, ready[None].to(device)).cpu()

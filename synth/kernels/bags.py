@@ -45,6 +45,7 @@ class Bags:
         """Computed at the first backward, then shared by every layer that uses these bags."""
         num_entries = len(self.indices)
         lengths = self.offsets.diff(append=self.offsets.new_tensor([num_entries]))
+        # with the known size a GPU need not be asked for it
         bag_of_entry = torch.repeat_interleave(lengths, output_size=num_entries)
         order = self.indices.argsort(stable=True) if self.order is None else self.order
         counts = torch.bincount(self.indices, minlength=self.num_rows)
@@ -52,6 +53,7 @@ class Bags:
         segments = torch.cat([starts, torch.arange(0, num_entries, SEGMENT, device=starts.device)]).unique()
         weights = None if self.weights is None else self.weights[order]
         rows = torch.searchsorted(segments, starts)
+        # an empty row begins where the next one does, so equal numbers alone prove nothing
         rows_are_segments = len(segments) == self.num_rows and bool((counts > 0).all())
         return TransposedBags(bag_of_entry[order], weights, segments, rows, rows_are_segments)
 
@@ -70,6 +72,7 @@ def torch_bag_sums(
     rows: (R, O). indices: (E,) int64 row of each entry, bag after bag; None: every row once, in order. offsets: (B,) int64 first entry of
     each bag. weights: (E,), or None: all 1. dtype: of the result; None: that of the rows.
     """
+    # embedding_bag wants one type for both
     weights = None if weights is None else weights.to(rows.dtype)
     indices = torch.arange(len(rows), device=rows.device) if indices is None else indices
     return F.embedding_bag(indices, rows, offsets, mode="sum", per_sample_weights=weights).to(dtype or rows.dtype)

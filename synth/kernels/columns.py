@@ -32,6 +32,7 @@ class _Columns(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # added, as a class may occur twice: on an edge and off it
         return zeros(ctx.size, gradient).index_add_(1, ctx.saved_tensors[0], gradient), None
 
 
@@ -40,4 +41,5 @@ def zeros(size: torch.Size, like: Tensor) -> Tensor:
     num_bytes = math.prod(size) * like.element_size()
     if like.device.type != "cpu" or num_bytes < WORTH_A_MAPPING:
         return like.new_zeros(size)
+    # the tensor holds the mapping, which is given back with it
     return torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=like.dtype).view(size)

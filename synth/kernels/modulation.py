@@ -49,6 +49,7 @@ def modulate(x: Tensor, norm: nn.Module, modulation: Maps | Rows, slope: float =
 
 
 def _has_batch_statistics(norm: nn.Module) -> bool:
+    # without a momentum torch averages over all batches so far: that is left to its own module
     return isinstance(norm, (nn.BatchNorm2d, JointBatchNorm)) and norm.momentum is not None and norm.track_running_stats
 
 
@@ -61,6 +62,7 @@ class _Modulate(torch.autograd.Function):
         y = sweeps.apply(pixels, a, b, rows, of_pixel.indices, slope)
         ctx.of_pixel, ctx.slope, ctx.sweeps, ctx.size = of_pixel, slope, sweeps, x.shape
         ctx.over_batch, ctx.joint, ctx.count = isinstance(norm, _BatchNorm) and norm.training, isinstance(norm, JointBatchNorm), count
+        # y tells the sign before the activation, as the slope is above 0: nothing else need be kept for it
         ctx.save_for_backward(pixels, a, b, rows, y)
         return _as_map(y, x.shape)
 
@@ -71,6 +73,7 @@ class _Modulate(torch.autograd.Function):
         d, channels = _as_pixels(gradient), x.shape[1]
         means = x.new_zeros(channels, dtype=a.dtype), x.new_zeros(channels, dtype=a.dtype)
         row_gradient = None
+        # batch statistics need it even where the rows do not: m₁ and m₂ follow from it
         if ctx.needs_input_grad[1] or ctx.over_batch:
             partial = ctx.sweeps.row_gradients(x, a, b, y, d, ctx.slope, ctx.of_pixel)
             row_gradient = sum_partial_sums(partial, ctx.of_pixel)
@@ -107,6 +110,7 @@ def _normalisation(pixels: Tensor, norm: nn.Module, sweeps: Sweeps) -> tuple[Ten
             mean, variance, count = joint_moments(Moments(mean, variance, count))
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        # unbiased, as in torch, though the batch itself is normalised with the biased one
         norm.running_var.lerp_(variance.to(norm.running_var.dtype) * (count / (count - 1)), norm.momentum)
     a = (variance.to(dtype) + norm.eps).rsqrt()
     return a, -mean.to(dtype) * a, count

@@ -34,6 +34,7 @@ class NumbaSweeps:
         sums = torch.zeros(len(bounds), 2, x.shape[1], dtype=torch.float64)
         _run(moments_kernel(), [(x, *bound, part) for bound, part in zip(bounds, sums)])
         offset, square = sums.sum(0) / len(x)
+        # the mean is near 0 here, so the difference keeps its digits; rounding may still leave it just below 0
         return (x[0] + offset).float(), (square - offset.square()).clamp_(min=0).float()
 
     def apply(self, x: Tensor, a: Tensor, b: Tensor, rows: Tensor, index: Tensor, slope: float) -> Tensor:

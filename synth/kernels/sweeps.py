@@ -53,6 +53,7 @@ class TorchSweeps:
         self, x: Tensor, a: Tensor, b: Tensor, y: Tensor, d: Tensor, slope: float, rows: Tensor, index: Tensor, means: tuple[Tensor, Tensor]
     ) -> Tensor:
         """See `Sweeps`."""
+        # the shift has no part in the gradient of x
         scale = rows[:, : x.shape[1]].index_select(0, index)
         gradient = _before_activation(d, y, slope) * scale - means[0] - (x * a + b) * means[1]
         return (gradient * a).to(x.dtype)

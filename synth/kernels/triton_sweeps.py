@@ -210,6 +210,7 @@ def modulation_agrees(device: torch.device) -> bool:
     slope = 0.2
 
     def results(sweeps: Sweeps) -> list[Tensor]:
+        # one y for both: near 0, rounding may give two of them different signs, and then different gradients
         y = TorchSweeps().apply(x, a, b, rows, of_pixel.indices, slope)
         return [
             *sweeps.moments(x),

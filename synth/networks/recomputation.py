@@ -30,6 +30,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
+        # the running statistics then move by nothing, and a copy takes the count that goes up in place
         norm.momentum = 0.0
         norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:

@@ -1,7 +1,7 @@
 """Convolution with spectral normalisation (Miyato et al., 2018), and the initialisation of all synthesis networks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class SpectralConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
         kernel = self.weight
+        # as a parameter it would stand in the state dict beside `weight_orig`
         del self.weight
         self.weight_orig = nn.Parameter(kernel.detach())
         self.register_buffer("weight_u", _unit(torch.randn(out_channels)))
@@ -40,8 +41,10 @@ class SpectralConv2d(nn.Conv2d):
 
     def normalised_kernel(self) -> Tensor:
         """(O, I, kh, kw): weight_orig / σ. In training mode the stored vectors advance by one iteration."""
-        with torch.autocast(self.weight_orig.device.type, enabled=False):  # reduced precision would spoil the iteration
-            return _DivideByNorm.apply(self.weight_orig, *self._singular_vectors())
+        kernel = self.weight_orig
+        # reduced precision would spoil the iteration; tensors without data have none
+        with nullcontext() if kernel.is_meta else torch.autocast(kernel.device.type, enabled=False):
+            return _DivideByNorm.apply(kernel, *self._singular_vectors())
 
     @torch.no_grad()
     def _singular_vectors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,6 +53,7 @@ class SpectralConv2d(nn.Conv2d):
         if not (self.training and self.advancing):
             return self.weight_u, self.weight_v, torch.dot(self.weight_u, torch.mv(matrix, self.weight_v))
         v = _unit(torch.mv(matrix.t(), self.weight_u))
+        # also serves σ = uᵀ·W·v, which saves a sweep over the kernel
         product = torch.mv(matrix, v)
         u = _unit(product)
         # The graph keeps u and v; the buffers get copies, which a second forward may overwrite before the first one's backward.

@@ -127,10 +127,7 @@ class SegmentationDiscriminator(nn.Module):
 
         Raises InputError for images that cannot be halved so often.
         """
-        if min(images.shape[2:]) < self.smallest_size:
-            raise InputError(
-                f"images of {images.shape[2]}x{images.shape[3]} cannot be halved {len(self.up)} times; set discriminator.depth lower"
-            )
+        self.require_size(*images.shape[2:])
         features = self.down(images)
         x = features[-1]
         for level in range(len(self.up) - 1, -1, -1):
@@ -139,6 +136,11 @@ class SegmentationDiscriminator(nn.Module):
             x = self.up[level](x, (features[level - 1] if level else images).shape[2:])
         pixels = self.last(F.leaky_relu(x, 0.2))
         return Verdict(pixels) if self.fake is None else Verdict(pixels, self.rows(class_embeddings))
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raise InputError for images that cannot be halved so often."""
+        if min(height, width) < self.smallest_size:
+            raise InputError(f"images of {height}x{width} cannot be halved {len(self.up)} times; set discriminator.depth lower")
 
     def rows(self, class_embeddings: Tensor | None) -> Tensor:
         """(C + 1, D + 1): what a pixel's vector is multiplied with. All have the length 1 / temperature."""

@@ -73,6 +73,7 @@ class _StreamedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, rows: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        # over all pixels, ignored ones too, as published
         flat, labels, shares = pixels.flatten(2), targets.flatten(1), weights.flatten(1) / weights.numel()
         table = rows.float()
         loss = torch.zeros((), dtype=torch.float64, device=pixels.device)
@@ -80,6 +81,7 @@ class _StreamedCrossEntropy(torch.autograd.Function):
         of_pixels = torch.empty_like(flat, dtype=torch.float32) if wanted else None
         of_rows = torch.zeros_like(table)
         step = max(TILE_ELEMENTS["cuda" if pixels.is_cuda else "cpu"] // len(table), FEWEST_PIXELS)
+        # autocast would make the scores in half precision
         with torch.autocast(pixels.device.type, enabled=False):
             for image in range(len(flat)):
                 for start in range(0, flat.shape[2], step):
@@ -93,6 +95,7 @@ class _StreamedCrossEntropy(torch.autograd.Function):
                     if of_pixels is None:
                         continue
                     scores *= share / total
+                    # p − 1 at the target, while the tile is in the cache
                     scores.scatter_add_(0, target[None], -share[None])
                     of_pixels[part] = table.T @ scores
                     of_rows.addmm_(scores, chunk.T)
@@ -111,6 +114,7 @@ class _StreamedCrossEntropy(torch.autograd.Function):
 
 def count_pixels(label_maps: list[Tensor], num_classes: int) -> Tensor:
     """(C + 1,) int64: pixels of every class, and ignored ones, in the label maps (N, H, W) of all passes and processes of an update."""
+    # + 1 as bincount takes no −1; the roll then puts ignored pixels last
     counts = torch.stack([torch.bincount(label_map.flatten() + 1, minlength=num_classes + 1) for label_map in label_maps])
     return sum_over_processes(counts.sum(0).roll(-1))
 
@@ -139,6 +143,7 @@ def near_classes(counts: Tensor, rows: Tensor, num_neighbours: int) -> Tensor:
     """
     present, num_classes = counts[:-1].nonzero().squeeze(1), len(rows) - 1
     nearness = rows[present].float() @ rows[:num_classes].float().T  # (classes that occur, C)
+    # one more, as the nearest of all is the class itself
     nearest = nearness.topk(min(num_neighbours + 1, num_classes), dim=1).indices
     fake = torch.full((1,), num_classes, device=rows.device)
     return torch.cat([present, nearest.flatten(), fake]).unique()
@@ -146,6 +151,7 @@ def near_classes(counts: Tensor, rows: Tensor, num_neighbours: int) -> Tensor:
 
 def loss_on_real(verdict: Verdict, label_map: Tensor, weights: Tensor) -> Tensor:
     """Small when pixels are taken for their class. weights: of `class_balance`. The discriminator's on reals, the generator's on fakes."""
+    # ignored pixels weigh 0, so any class will do for them
     return verdict.cross_entropy(label_map.clamp(min=0), weights)
 
 
@@ -160,6 +166,7 @@ def label_mix(label_map: Tensor, num_classes: int) -> Tensor:
 
     Drawn per class and batch, from torch's global generator. Ignored pixels count as one more class.
     """
+    # a table: the published loop relabels in place, and class 0 comes out real in 26 % instead of half of the cases
     is_real = torch.rand(num_classes + 1, device=label_map.device) < 0.5
     return is_real[torch.where(label_map == IGNORE_INDEX, num_classes, label_map)][:, None]
 

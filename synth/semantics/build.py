@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
-from shared.errors import InputError
+from shared.errors import InputError, choose
 from synth.kernels.columns import columns_of
 from synth.semantics.class_tables import READERS
 from synth.semantics.layout import DenseLayout, GatheredLayout, SemanticPyramid
@@ -36,8 +36,8 @@ def semantics_title(semantics: str) -> str:
 
 def require_semantics(semantics: str) -> None:
     """Raise InputError unless this is a name, or ends like a class table."""
-    if is_table(semantics) and Path(semantics).suffix not in READERS:
-        raise InputError(f"unknown semantics {semantics!r}; choose one of {', '.join(SEMANTICS)}, or a class table ({', '.join(READERS)})")
+    if Path(semantics).suffix not in READERS:
+        choose("semantics", semantics, SEMANTICS, other=f"a class table ({', '.join(READERS)})")
 
 
 def build_semantics(
@@ -60,10 +60,10 @@ def build_semantics(
     table: (num_classes, S) class vectors of another origin, see `synth.semantics.class_tables`.
     instance_edges: the semantics end with a channel that is 1 on the borders of instances.
     trainable: the class vectors are learned along with the generator.
-    Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot that is to be trained.
+    Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot with `trainable`.
     """
-    if name not in SEMANTICS and table is None:
-        raise InputError(f"unknown semantics {name!r}; choose one of {', '.join(SEMANTICS)}, or a class table")
+    if table is None:
+        choose("semantics", name, SEMANTICS, other="a class table")
     if trainable and name in ("onehot", "onehot_dense"):
         raise InputError(f"semantics {name} have no class vectors to train; leave out trainable, or use vectors")
     if embeddings is not None and len(embeddings.vectors) != num_classes:
@@ -89,6 +89,7 @@ def build_semantics(
 
 def random_vectors(num_classes: int, dim: int, seed: int) -> Tensor:
     """(num_classes, dim) normal numbers; a function of its arguments alone."""
+    # on the CPU, as a GPU draws other numbers from the same seed
     return torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(seed))
 
 
@@ -190,8 +191,10 @@ class Semantics(nn.Module):
         """
         classes = kinds % (self.num_classes + 1)
         if self.table is None:
+            # not kernel[:, classes], whose gradient would write a zero for every class that does not occur
             rows = columns_of(kernel, classes).permute(1, 2, 3, 0).flatten(1)
         else:
+            # vectors learn through the generator alone: they must not move to make the discriminator's work harder
             table = self.table if trained else self.table.detach()
             rows = table[classes] @ kernel[:, : self.table.shape[1]].permute(1, 2, 3, 0).flatten(1)
         if self.instance_edges:

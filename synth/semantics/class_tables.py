@@ -3,12 +3,12 @@
     .safetensors   embedding file of a segmentation run
     .npz           arrays `names` (K,) of text and `vectors` (K, D)
     .npy           (C, D), rows in the order of the data set's classes
-    .csv           a line per class: its name, then D numbers; a first line of column titles may stand above
+    .csv           a line per class: its name, then D numbers, with commas, semicolons or tabs between them; a first line of column titles
+                   may stand above
 
 Rows are brought to the classes by name, and to length 1: only directions count. K rows, C classes, D numbers per row.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from shared.files.text_file import composed, is_number, read_named_numbers
 from shared.run.directory import find_runs
 
 Contents = tuple[list[str] | None, np.ndarray]
@@ -98,7 +99,7 @@ def _read_npz(path: Path) -> Contents:
     if not isinstance(arrays, dict) or not {"names", "vectors"} <= arrays.keys():
         found = ", ".join(arrays) if isinstance(arrays, dict) else "one array"
         raise InputError(f"{path} holds {found or 'nothing'}; arrays names (K,) and vectors (K, D) were expected")
-    return [str(name) for name in arrays["names"].ravel()], arrays["vectors"]
+    return [composed(str(name)) for name in arrays["names"].ravel()], arrays["vectors"]
 
 
 def _read_npy(path: Path) -> Contents:
@@ -110,6 +111,7 @@ def _read_npy(path: Path) -> Contents:
 
 def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
+        # a pickle could run code
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # a damaged archive fails in any way
@@ -119,29 +121,18 @@ def _load_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 
 
 def _read_csv(path: Path) -> Contents:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if lines and not any(map(_is_number, lines[0][1:])):
+    lines = read_named_numbers(path, "class table", "give a line per class: its name, then numbers")
+    # the first cell tells nothing: a class may be called anything, also "name" or "7"
+    if lines and len(lines[0]) > 1 and not any(map(is_number, lines[0][1:])):
         del lines[0]  # column titles
     width = len(lines[0]) if lines else 0
     for name, *cells in lines:
-        wrong = next((cell for cell in cells if not _is_number(cell)), None)
+        wrong = next((cell for cell in cells if not is_number(cell)), None)
         if wrong is not None:
             raise InputError(f"the row of class {name} in {path} holds {wrong!r}; a name and then numbers were expected")
         if len(cells) + 1 != width or not cells:
             raise InputError(f"the row of class {name} in {path} holds {len(cells)} numbers; {max(width - 1, 1)} were expected")
-    return [line[0].strip() for line in lines], np.array([line[1:] for line in lines], np.float64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return [line[0] for line in lines], np.array([line[1:] for line in lines], np.float64)
 
 
 def _and_others(names: list[str]) -> str:

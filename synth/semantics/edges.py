@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.errors import InputError
+
+NO_INSTANCES = "input.instance_edges is set, but the data set has no instance maps; give them or leave the edges out"
 
 
 def batch_edges(batch: Batch) -> torch.Tensor:
@@ -14,7 +16,7 @@ def batch_edges(batch: Batch) -> torch.Tensor:
         InputError: the data set has no instances.
     """
     if batch.instance_maps is None:
-        raise InputError("input.instance_edges is set, but the data set has no instance maps; give them or leave the edges out")
+        raise InputError(NO_INSTANCES)
     return instance_edges(batch.instance_maps, batch.label_maps)
 
 

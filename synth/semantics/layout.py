@@ -127,6 +127,7 @@ class GatheredLayout(Layout):
 
     def modulation(self, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Rows:
         """Exact, but computed once for every distinct patch that both kernels see together, unless patches hardly repeat."""
+        # a patch of patches, as scale and shift see the hidden layer through a second kernel
         patches = self._patches_of(_geometry(first)).wider
         if len(patches.members) <= MOSTLY_DISTINCT * len(patches.of_pixel.indices):
             return Rows(convolve_features(F.relu(self._of_patches(first)), kernel, bias, patches), patches.of_pixel)
@@ -144,6 +145,7 @@ class GatheredLayout(Layout):
 
     def with_vectors(self, vectors: Tensor, owner: Tensor) -> "GatheredLayout":
         """See `DenseLayout`. Pairs of an id and a vector become the ids; a kernel answers to a pair with the sum of its answers to both."""
+        # only pairs that occur: all of them would be as many as vectors times ids
         pairs, ids = (owner * self.num_ids + self.ids).unique(return_inverse=True)
         ids_of_pairs, chosen = pairs % self.num_ids, vectors[pairs // self.num_ids]
 

@@ -45,6 +45,7 @@ def draw_noise(kind: str, channels: int, classes: Tensor, seed: int | None = Non
         return Noise(_normal(classes.numel(), channels, classes.device, seed), None)
     owner = torch.arange(len(classes), device=classes.device).view(-1, 1, 1).expand_as(classes)
     if kind == "region":
+        # `unique` sorts, so which region has which vector depends on the layout alone
         _, owner = (owner * (int(classes.max()) + 1) + classes).unique(return_inverse=True)
     return Noise(_normal(int(owner.max()) + 1, channels, classes.device, seed), owner)
 
@@ -56,7 +57,7 @@ def _normal(count: int, channels: int, device: torch.device, seed: int | None) -
 
 
 def resample(fixed: Noise, fresh: Noise, classes: Tensor, chosen: Sequence[int]) -> Noise:
-    """`fixed`, but for the pixels of the chosen classes, which have `fresh`. Both of one kind and of the same layouts (N, H, W)."""
+    """`fixed`, except for the pixels of the chosen classes, which have `fresh`. Both of one kind and of the same layouts (N, H, W)."""
     changes = torch.isin(classes, torch.tensor(chosen, device=classes.device))
     if fixed.owner is None or fresh.owner is None:
         return Noise(torch.where(changes.view(-1, 1), fresh.vectors, fixed.vectors), None)

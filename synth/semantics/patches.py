@@ -105,10 +105,12 @@ def distinct_patches(ids: Tensor, num_ids: int, geometry: Geometry) -> Patches:
     ids: (N, h, w) int64 in [0, num_ids).
     """
     kernel, stride, padding = geometry
+    # an id of its own, and not that of a class: outside of the map a convolution sees zeros
     padded = F.pad(ids, (padding[1], padding[1], padding[0], padding[0]), value=num_ids)
     height, width = ((padded.shape[1 + axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
     taps = list(product(range(kernel[0]), range(kernel[1])))
     views = (padded[:, i :: stride[0], j :: stride[1]][:, :height, :width] for i, j in taps)
+    # patches are numbered as their codes are sorted, so `order` also sorts the pixels by patch, which the bags need
     sorted_codes, order = _codes(views, num_ids + 1).flatten().sort(stable=True)
     is_first = torch.ones_like(sorted_codes, dtype=torch.bool)
     is_first[1:] = sorted_codes[1:] != sorted_codes[:-1]

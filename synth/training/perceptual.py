@@ -42,7 +42,8 @@ class PerceptualLoss(nn.Module):
     def __init__(self, weights: str | Path, *, normalise: bool = False) -> None:
         super().__init__()
         self.features = _vgg19_features()[: max(LAYER_WEIGHTS) + 1]
-        state, wanted = read_state_dict(weights), self.features.state_dict()
+        wanted = self.features.state_dict()
+        state = read_state_dict(weights, [f"features.{key}" for key in wanted])
         try:
             self.features.load_state_dict({key: state[f"features.{key}"] for key in wanted})
         except (KeyError, RuntimeError) as error:

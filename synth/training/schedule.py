@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.run.training import progress
 from synth.generator import SpadeGenerator
 from synth.semantics.edges import batch_edges

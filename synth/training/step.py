@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.distributed import world_size
 from shared.run.guards import require_finite
 from shared.run.updates import Updater, add_terms, in_precision

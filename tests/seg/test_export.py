@@ -23,9 +23,9 @@ CLASSES = 7
 IMAGES = torch.rand(1, 3, 65, 50, generator=torch.Generator().manual_seed(1))
 
 
-def made(head: str, form: str) -> tuple[Segmenter, Portable]:
+def made(head: str, form: str, backbone: str = "tiny") -> tuple[Segmenter, Portable]:
     torch.manual_seed(0)
-    model = segmenter_from(head, CLASSES, ModelConfig(width=16)).eval()
+    model = segmenter_from(head, CLASSES, ModelConfig(backbone=backbone, width=16)).eval()
     names, palette = tuple("abcdefg"), np.zeros((CLASSES, 3), np.uint8)
     return model, portable_segmenter(TrainedSegmenter(model, DatasetSpec("made", names, palette), {"step": 5}), form)
 
@@ -63,6 +63,17 @@ def test_scores_are_those_of_an_ordinary_network(head: str) -> None:
     scores = portable.network(IMAGES)
     assert scores.shape == (1, CLASSES, 65, 50)
     assert (scores.argmax(1) == model.predict(IMAGES)).float().mean() > 0.999
+
+
+@torch.no_grad()
+def test_the_lite0_encoder_in_onnxruntime_at_any_size(tmp_path: Path) -> None:
+    """Its convolutions pad as TensorFlow does, by a number that follows from the size of the image."""
+    model, portable = made("embedding", "scores", "efficientnet_lite0")
+    assert write_onnx(portable, tmp_path / "a.onnx") < 1e-4
+    for images in (IMAGES, IMAGES[:, :, :48, :47]):
+        expected = portable.network(images)
+        torch.testing.assert_close(in_onnxruntime(tmp_path / "a.onnx", images=images), expected, rtol=1e-3, atol=1e-4)
+        assert (expected.argmax(1) == model.predict(images)).float().mean() > 0.999
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

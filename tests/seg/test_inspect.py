@@ -1,5 +1,6 @@
 """What is said of class embeddings: the tree, the crops, norms against frequency, and many classes."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,17 @@ def test_crops_hold_the_class() -> None:
 def test_other_counts_are_refused(invoke: Callable, tmp_path: Path) -> None:
     made_embeddings(torch.eye(3)).save(tmp_path / "e.safetensors")
     class_statistics(Blocks()).save(tmp_path / "c.safetensors")
-    outcome = invoke("seg.inspect", tmp_path / "e.safetensors", "--counts", tmp_path / "c.safetensors", "-o", tmp_path / "out")
+    outcome = invoke("seg.inspect", tmp_path / "e.safetensors", "--statistics", tmp_path / "c.safetensors", "-o", tmp_path / "out")
     assert outcome.status == 1 and not (tmp_path / "out").exists()
     assert "counts blocks" in outcome.errors and "is of made; names and order must be equal" in outcome.errors
+
+
+def test_figures_as_json(invoke: Callable, tmp_path: Path) -> None:
+    made_embeddings(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])).save(tmp_path / "e.safetensors")
+    outcome = invoke("seg.inspect", tmp_path / "e.safetensors", "--neighbours", 1, "-o", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert outcome.status == 0, outcome.errors
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert (figures["dataset"], figures["dimensions"], figures["norm_correlation"]) == ("made", 2, None)
+    assert [entry["class"] for entry in figures["classes"]] == ["class 0", "class 1", "class 2"]
+    (nearest,) = figures["classes"][0]["nearest"]
+    assert nearest["class"] == "class 1" and nearest["distance"] == pytest.approx(0.4**0.5)

@@ -112,7 +112,7 @@ def test_head_and_backbone_share_out_the_parameters() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(InputError, match="unknown head 'linear'; choose embedding or softmax"):
+    with pytest.raises(InputError, match="unknown head 'linear'; choose one of embedding, softmax"):
         build_segmenter(head="linear", backbone="tiny", num_classes=3)
     with pytest.raises(InputError, match="unknown normalisation order 'never'"):
         embedding_segmenter(normalise="never")

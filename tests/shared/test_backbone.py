@@ -119,7 +119,7 @@ def test_torchvision_names_compute_what_torchvision_computes_bit_for_bit(name: s
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normalised = (IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     for output_stride in (8, 16, 32):
-        ours = build_backbone(name, output_stride=output_stride, weights_path=tmp_path / "weights.pth").eval()(IMAGES)
+        ours = build_backbone(name, output_stride=output_stride, weights=tmp_path / "weights.pth").eval()(IMAGES)
         for feature, expected in zip(ours, torchvision_features(name, original, output_stride, normalised), strict=True):
             assert torch.equal(feature, expected)
 
@@ -129,7 +129,7 @@ def test_weights_from_a_file_without_classifier(name: str, tmp_path: Path) -> No
     state = {key: value for key, value in models.get_model(name).state_dict().items() if not key.startswith(("classifier", "fc."))}
     torch.save(state, tmp_path / "weights.pth")
     for norm in ("batch", "sync", "group"):
-        backbone: Any = build_backbone(name, weights_path=tmp_path / "weights.pth", norm=norm)
+        backbone: Any = build_backbone(name, weights=tmp_path / "weights.pth", norm=norm)
         first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
         assert torch.equal(first.weight, next(iter(state.values())))
         momenta = {module.momentum for module in backbone.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))}
@@ -170,9 +170,9 @@ def test_gradients_flow_through_the_frozen_network() -> None:
 def test_lite0_without_its_package_or_with_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.pth").write_bytes(b"cut short")
     with pytest.raises(InputError, match=r"other\.pth is damaged or does not hold the ImageNet weights of efficientnet_lite0: its SHA-256"):
-        frozen_lite0(weights_path=tmp_path / "other.pth")
+        frozen_lite0(weights=tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"no file .*gone\.pth; the ImageNet weights of efficientnet_lite0 were expected there"):
-        frozen_lite0(weights_path=tmp_path / "gone.pth")
+        frozen_lite0(weights=tmp_path / "gone.pth")
     copied = tmp_path / "copied.pth"
     copied.write_bytes(LITE0_WEIGHTS.find().read_bytes())
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -228,7 +228,7 @@ def test_weights_from_its_own_state(name: str, tmp_path: Path) -> None:
     trained = build_backbone(name, output_stride=stride)
     whole = trained if name == "tiny" else timm.create_model(name)
     torch.save(whole.state_dict(), tmp_path / "own.pth")
-    loaded = build_backbone(name, output_stride=stride, weights_path=tmp_path / "own.pth")
+    loaded = build_backbone(name, output_stride=stride, weights=tmp_path / "own.pth")
     first = [next(iter(network.parameters())) for network in (whole, loaded)]
     assert torch.equal(*first)
 
@@ -259,7 +259,7 @@ def test_missing_weights_say_what_to_put_where(offline_hub: Path) -> None:
         build_backbone("resnet50", pretrained=True)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("https://download.pytorch.org/models/resnet50-0676ba61.pth", str(offline_hub / "resnet50-0676ba61.pth"), "weights_path"):
+    for part in ("https://download.pytorch.org/models/resnet50-0676ba61.pth", str(offline_hub / "resnet50-0676ba61.pth"), "weights"):
         assert part in message
 
 
@@ -271,7 +271,7 @@ def test_weights_of_timm_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(InputError) as caught:
         build_backbone("resnet18", pretrained=True)
     assert str(caught.value) == (
-        "cannot fetch the weights of timm's resnet18 (ConnectionError: no route to the hub); set model.weights_path to a file in timm's "
+        "cannot fetch the weights of timm's resnet18 (ConnectionError: no route to the hub); set model.weights to a file in timm's "
         "layout, or model.pretrained to false"
     )
 
@@ -310,11 +310,11 @@ def test_an_encoder_without_features_of_stride_4() -> None:
 
 def test_files_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file .*absent\.pth"):
-        build_backbone("tiny", weights_path=tmp_path / "absent.pth")
+        build_backbone("tiny", weights=tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(InputError, match=r"cannot read .*text\.pth: it is damaged or no"):
-        build_backbone("tiny", weights_path=tmp_path / "text.pth")
+        build_backbone("tiny", weights=tmp_path / "text.pth")
     torch.save(build_backbone("tiny").state_dict(), tmp_path / "tiny.pth")
     for name in ("mobilenet_v2", "efficientnet_lite0", "regnety_002"):
         with pytest.raises(InputError, match=rf"tiny\.pth does not fit the backbone '{name}': .* tensors are missing"):
-            build_backbone(name, weights_path=tmp_path / "tiny.pth")
+            build_backbone(name, weights=tmp_path / "tiny.pth")

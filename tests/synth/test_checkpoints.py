@@ -237,7 +237,7 @@ class TestRefusals:
         path.write_bytes(contents)
         with pytest.raises(InputError, match=r"cannot read .*latest_net_G.pth: it is damaged or no \.pth file"):
             self.load(path)
-        with pytest.raises(InputError, match=r"there is no file .*gone\.pth"):
+        with pytest.raises(InputError, match=r"no file .*gone\.pth"):
             self.load(tmp_path / "gone.pth")
 
     def test_old_format_files(self, tmp_path):
@@ -252,9 +252,9 @@ class TestRefusals:
             ({"discriminator_0.model0.0.weight": torch.zeros(1)}, "holds a SPADE discriminator; a SPADE generator was expected"),
             ({"model.1.weight": torch.zeros(1)}, "pix2pixHD generator"),
             ({"weight": torch.zeros(1), "bias": torch.zeros(1)}, "holds 2 tensors such as weight; a SPADE generator was expected"),
-            ({"state_dict": {}, "epoch": 3}, "no plain state dict"),
-            ({0: torch.zeros(1)}, "no plain state dict"),
-            ({}, "no plain state dict"),
+            ({"state_dict": {}, "epoch": 3}, "holds a mapping of 0 entries"),
+            ({0: torch.zeros(1)}, r"holds a mapping of 1 entries \(0\); tensors by name \(a state dict\) were expected"),
+            ({}, "holds a mapping of 0 entries"),
             ({"head_0.conv_0.bias": torch.zeros(32)}, "fc.weight is missing"),
         ],
     )

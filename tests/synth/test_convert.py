@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from shared.data.label_rules import LabelRule
+from shared.data.labels import LabelCodes
 from shared.run.directory import RunDirectory
 from synth.checkpoints import load_official_generator, save_official
 from synth.encoder import StyleEncoder
 from synth.generator import SpadeGenerator
+from synth.images.layout_files import label_rules
 from synth.published import LabelConvention
 from synth.semantics import build_semantics
 from synth.trained import load_generator
@@ -105,10 +108,10 @@ def test_style(labels: Path, invoke: Invoke, tmp_path: Path) -> None:
     save_official(StyleEncoder(image_size=64, width=2, z_dim=5), tmp_path / "other.pth")
     given = [*FIRST, "--label_offset", 1, "--ignore_value", 0]
     require_error(invoke("synth.convert", "G.pth", "-o", "run", *given), "G.pth is a generator with style; give its latest_net_E.pth")
-    outcome = invoke("synth.convert", "G.pth", "-o", "run", *given, "--encoder", "other.pth")
+    outcome = invoke("synth.convert", "G.pth", "-o", "run", *given, "--style_encoder", "other.pth")
     require_error(outcome, "other.pth is not the encoder of this generator of 4 style values and 32x64 pixels")
     assert not (tmp_path / "run").exists()
-    assert invoke("synth.convert", "G.pth", "-o", "run", *given, "--encoder", "E.pth").status == 0
+    assert invoke("synth.convert", "G.pth", "-o", "run", *given, "--style_encoder", "E.pth").status == 0
     assert invoke("synth.generate", "run", labels, "-o", "images", "--samples", 2).status == 0
     assert len(list((tmp_path / "images").iterdir())) == 2
     assert invoke("synth.convert", "run", "-o", "back").status == 0
@@ -150,9 +153,9 @@ def test_dry_run(published: Path, invoke: Invoke, tmp_path: Path) -> None:
         ([*FIRST[:4], *FIRST[6:]], ["normal and more have the same weights"]),
         (["--model", "ade20k"], ["model ade20k was given, which has 150 classes; this generator has 4"]),
         ([*FIRST, "--aspect_ratio", 0], ["aspect_ratio is 0.0; it must be more than 0"]),
-        ([*FIRST, "--encoder", "E.pth"], ["encoder E.pth was given, but the generator has no style"]),
+        ([*FIRST, "--style_encoder", "E.pth"], ["style_encoder E.pth was given, but the generator has no style"]),
         ([*FIRST, "--rank", 9], ["rank is 9", "1..5"]),
-        ([*FIRST, "--class_names", "gone.txt"], ["cannot read the class names of gone.txt"]),
+        ([*FIRST, "--class_names", "gone.txt"], ["cannot read the class names file gone.txt: No such file", "--class_names"]),
         ([*FIRST, "--class_names", "names.txt"], ["names.txt holds 3 class names, 2 of them different; the generator has 4 classes"]),
         ([*FIRST, "--ignore_value", 2], ["value 2 is ignored and is also class 2 of 4"]),
         (["-o", "full", *FIRST], ["full is there already and not an empty folder"]),
@@ -172,7 +175,7 @@ def test_runs_know_their_settings(published: Path, invoke: Invoke, tmp_path: Pat
     require_error(invoke("synth.convert", "run", "-o", "back", "--rank", 2), "run is a run, which knows its settings; leave out --rank")
     (tmp_path / "empty").mkdir()
     require_error(invoke("synth.convert", "empty", "-o", "back"), "empty is no run directory")
-    require_error(invoke("synth.convert", "gone.pth", "-o", "back", *FIRST), "there is no file gone.pth")
+    require_error(invoke("synth.convert", "gone.pth", "-o", "back", *FIRST), "no file gone.pth")
 
 
 def test_published_models_by_name(invoke: Invoke, tmp_path: Path) -> None:
@@ -181,6 +184,6 @@ def test_published_models_by_name(invoke: Invoke, tmp_path: Path) -> None:
     assert outcome.status == 0, outcome.errors
     trained = load_generator(RunDirectory.open("run"), torch.device("cpu"))
     assert trained.spec.num_classes == 150 and trained.spec.name == "ade20k"
-    assert trained.meta["label_codes"] == {"offset": 1, "ignore_value": 0}
+    assert label_rules(trained.meta).rules == (LabelRule(LabelCodes(150, 1, 0)),)
     assert trained.generator.image_size == (256, 256)
     assert trained.generator.published_labels.unknown == "first"

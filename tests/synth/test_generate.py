@@ -13,8 +13,9 @@ from PIL import Image
 
 from shared.backbone import build_backbone
 from shared.config import to_dict
+from shared.data.labels import LabelCodes
 from shared.data.pairs import PairDataset
-from shared.data.pictures import LabelCodes, read_image
+from shared.data.pictures import read_image
 from shared.data.spec import DatasetSpec, Sample
 from shared.encoder_file import save_encoder
 from shared.run.checkpoint import TrainingState
@@ -328,7 +329,7 @@ def test_resampled_classes_alone_have_other_noise(noisy: Path, run_generate: Any
 def test_resampling_is_refused(plain: Path, noisy: Path, invoke: Invoke, tmp_path: Path) -> None:
     layout, out = save(tmp_path / "a.png", labels()), tmp_path / "out"
     assert "this generator has no noise" in refusal(invoke("synth.generate", plain, layout, "-o", out, "--resample", "sky"))
-    assert "resample names tram, which is no class of town" in refusal(
+    assert "resample: unknown class of town 'tram'" in refusal(
         invoke("synth.generate", noisy, layout, "-o", out, "--resample", "sky, tram")
     )
     assert not out.exists()
@@ -345,9 +346,9 @@ def test_score_is_generate_and_then_fid(styled: Path, tmp_path: Path, invoke: In
         save(tmp_path / f"real/{index}.png", np.random.default_rng(index).integers(0, 256, (32, 64, 3), np.uint8))
     torch.manual_seed(0)
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
-    made, measured = ["--samples", 2, "--seed", 5], ["--encoder", tmp_path / "e.safetensors", "--subsets", 5]
+    made, measured = ["--samples", 2, "--seed", 5], ["--features", tmp_path / "e.safetensors", "--subsets", 5]
     assert invoke("synth.generate", styled, tmp_path / "maps", "-o", tmp_path / "out", *made).status == 0
-    files = [*measured, "--seed", 5, "--json", "files.json", "--save_statistics", "real.npz"]
+    files = [*measured, "--seed", 5, "--json", "files.json", "--save_real", "real.npz"]
     assert invoke("shared.fid", tmp_path / "real", tmp_path / "out", *files).status == 0
     for real in (tmp_path / "real", "real.npz"):
         scored = invoke("synth.score", styled, tmp_path / "maps", "--real", real, *made, *measured, "--json", "score.json")
@@ -364,11 +365,11 @@ def test_score_is_generate_and_then_fid(styled: Path, tmp_path: Path, invoke: In
 
 
 def test_score_says_what_it_would_do(plain: Path, tmp_path: Path, invoke: Invoke) -> None:
-    layout = save(tmp_path / "a.png", labels())
+    layouts = [save(tmp_path / f"{name}.png", labels(seed)) for seed, name in enumerate("ab")]
     for index in range(2):
         save(tmp_path / f"real/{index}.png", np.zeros((16, 32, 3), np.uint8))
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "town"})
-    command = ["synth.score", plain, layout, "--real", tmp_path / "real", "--encoder", tmp_path / "e.safetensors"]
-    outcome = invoke(*command, "--dry-run")
-    assert "would compare 2 images of" in outcome.output and "with 1 generated ones of (32, 64) pixels" in outcome.output
-    assert "at least 2 images; there are 1" in refusal(invoke(*command))
+    given = ["--real", tmp_path / "real", "--features", tmp_path / "e.safetensors"]
+    outcome = invoke("synth.score", plain, *layouts, *given, "--dry-run")
+    assert "would compare 2 images of" in outcome.output and "with 2 generated ones of (32, 64) pixels" in outcome.output
+    assert "needs at least 2 on each side" in refusal(invoke("synth.score", plain, layouts[0], *given))

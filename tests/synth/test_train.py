@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from shared.data.scenes.classes import SceneClasses
 from shared.files.tensor_file import read_tensors
 from synth.build import generator_from, opponent_from

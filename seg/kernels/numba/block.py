@@ -11,6 +11,7 @@ import numpy as np
 from numba import from_dtype, njit, typeof, types
 from seg.kernels.numba.lanes import lane_count, lanes_in, load, spread, total
 
+# with the two vectors of a block eight running sums, which stay in registers
 CLASSES_AT_ONCE = 4
 
 
@@ -47,6 +48,7 @@ def class_table(classes: np.ndarray, spare_places: int = 0) -> ClassTable:
     padded_count = -(-count // CLASSES_AT_ONCE) * CLASSES_AT_ONCE
     rows = np.zeros((padded_count, padded_dim), classes.dtype)
     rows[:count, :dim] = classes
+    # in float64, so that a bias is rounded once; a float32 sum of squares would be off by D roundings
     squared_norms = np.einsum("cd,cd->c", classes, classes, dtype=np.float64)
     bias = np.full(padded_count, -np.inf, classes.dtype)
     bias[:count] = squared_norms / -2
@@ -59,6 +61,7 @@ def class_table(classes: np.ndarray, spare_places: int = 0) -> ClassTable:
 def new_block(table: ClassTable, num_slots: int) -> Block:
     """An empty block."""
     dtype = table.rows.dtype
+    # two vectors: a coordinate of a class that is spread over the lanes serves both
     size = 2 * lane_count(dtype)
     integer = np.int32 if dtype == np.float32 else np.int64  # as wide as the scores, so that one mask fits both
     return Block(
@@ -85,6 +88,7 @@ def fill(block: Block, table: ClassTable, pixels: np.ndarray, places: np.ndarray
     size = block_size(block)
     for lane in range(size):
         block.place[lane] = -1
+    # the other lanes keep what the last block left there; −1 keeps them out of every result
     for lane in range(places.size):
         place = places[lane]
         block.place[lane] = place

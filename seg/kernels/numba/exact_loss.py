@@ -30,10 +30,9 @@ from seg.kernels.numba.lanes import (
 from shared.kernels import compiled
 
 LN2 = math.log(2)
-SAFE_RANGE = 2.0**-90, 2.0**90  # of S and of 2^z_target: float32 ends at 2^±126, and they are still multiplied
+SAFE_BITS = 60  # of S and of 2^z_target: float32 ends at 2^±126, and their quotient has to be inside too
 FEW_CLASSES = 256  # that are summed in one go
 STRIP_CLASSES = 2**14  # whose exponentials are kept for the class gradient: no more than a core's cache holds
-LANES_OF_A_LOGARITHM = 8
 
 
 class Pixels(NamedTuple):
@@ -108,6 +107,7 @@ def _exact_loss(
     for first in range(0, targets.size, _block_size(block)):
         _fill(block, table, pixels, targets, first)
         _sum_over_classes(block, table)
+        # a second sweep only where needed: for unit vectors and usual temperatures m = 0 serves
         shifted = not _in_range(block)
         if shifted:
             _find_peaks(block, table)
@@ -129,6 +129,7 @@ def _block_size(block: Pixels) -> int:
 def _fill(block: Pixels, table: ClassTable, pixels: np.ndarray, targets: np.ndarray, first: int) -> None:
     size = _block_size(block)
     for lane in range(size):
+        # a lane without a pixel reads class 0, as any class will do
         number = max(targets[first + lane], 0)
         block.target[lane] = targets[first + lane]
         block.own[lane] = table.bias[number]
@@ -217,7 +218,7 @@ _SHORT_SERIES, _LONG_SERIES = _series(7), _series(13)  # for |x| ≤ 1/2 to the 
 
 @njit(forceinline=True)
 def _exp2(like: np.ndarray, x: Any) -> Any:
-    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is some number far outside SAFE_RANGE."""
+    """2^x, to the last bits; 0 where it would not be a normal number. Above the number range it is far outside the safe range."""
     single = like.itemsize == 4
     whole = nearest_integer(x)
     rest = x - whole
@@ -229,15 +230,16 @@ def _exp2(like: np.ndarray, x: Any) -> Any:
         series = spread(like, _LONG_SERIES[0])
         for i in range(1, len(_LONG_SERIES)):
             series = series * rest + spread(like, _LONG_SERIES[i])
+    # a larger exponent would run into the sign bit
     power = power_of_two(smaller(whole, spread(like, 126 if single else 1022)))
     return select(x < spread(like, -126 if single else -1022), spread(like, 0), series * power)
 
 
 @njit
 def _in_range(block: Pixels) -> bool:
-    """Whether S and 2^z_target of every pixel are well inside the number range; not-a-numbers are not."""
+    """Whether S and 2^z_target of every pixel are well inside the number range; nan is not."""
     size = _block_size(block)
-    low, high, limit = spread(block.own, SAFE_RANGE[0]), spread(block.own, SAFE_RANGE[1]), spread(block.own, 90)
+    low, high, limit = spread(block.own, 2.0**-SAFE_BITS), spread(block.own, 2.0**SAFE_BITS), spread(block.own, SAFE_BITS)
     zero, one = spread(block.own, 0), spread(block.own, 1)
     outside = zero
     for lane in range(0, size, size // 2):
@@ -265,7 +267,7 @@ def _find_peaks(block: Pixels, table: ClassTable) -> None:
 def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> float:
     """Factors and the weighted sum of the losses log(1 + S / 2^z_target), of which several become one logarithm."""
     size = _block_size(block)
-    excess = block.own
+    excess = block.own  # its memory: each is read before it is written over
     for lane in range(0, size, size // 2):
         itself, others = _exp2(excess, load(block.own, lane)), load(block.total, lane)
         store(block.factor, lane, spread(excess, gradient_scale) / (others + itself))
@@ -286,6 +288,7 @@ def _weigh(block: Pixels, class_weights: np.ndarray, gradient_scale: float) -> f
             block.factor[lane] = 0
         else:
             product += excess[lane] + product * excess[lane]
+        # well before float64 ends: the next factor may be as large as 2^120
         if product > 1e200 or lane == size - 1:
             loss += math.log1p(product)
             product = 0.0
@@ -302,6 +305,7 @@ def _weigh_shifted(block: Pixels, class_weights: np.ndarray, gradient_scale: flo
             others, gap = np.float64(block.total[lane]), np.float64(block.peak[lane]) - np.float64(block.own[lane])
             itself = math.exp(-gap * LN2)
             weight = np.float64(class_weights[int(block.target[lane])]) if class_weights.size > 0 else 1.0
+            # from 2^500 on the 1 is far below the last digit, and further on 2^gap leaves float64
             loss += weight * (math.log1p(others / itself) if gap < 500 else math.log(others) + gap * LN2)
             block.factor[lane] = weight * gradient_scale / (others + itself)
     return loss
@@ -332,6 +336,7 @@ def _add_class_sums(block: Pixels, table: ClassTable, class_sums: np.ndarray) ->
             for first in range(start, stop, CLASSES_AT_ONCE):
                 _exponentials(block, table, first, first - start)
         for lane in range(size):
+            # with −S in the target's place a pixel's weights sum to zero over the classes
             if start <= block.target[lane] < stop:
                 block.exponentials[(int(block.target[lane]) - start) * size + lane] = -block.total[lane]
         for first in range(start, stop, CLASSES_AT_ONCE):

@@ -17,7 +17,9 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 _FEATURES = llvm.get_host_cpu_features()
+# as wide as the machine's registers: wider vectors spill, which was measured as 30 times slower
 _REGISTER_BITS = 512 if _FEATURES.get("avx512f") else 256 if _FEATURES.get("avx") else 128
+# lets LLVM fuse a product and a sum; the other flags would reorder sums or assume that there is no nan
 _FUSED = ("contract",)
 _operation: Any = intrinsic  # what it makes of a function is called without the function's first argument
 
@@ -75,6 +77,7 @@ def load(typing: Any, array: Any, start: types.Integer) -> tuple[Signature, Any]
     """The vector that begins at element `start` of a contiguous 1-D array."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]) -> ir.Value:
+        # vectors begin at any element; without `align` LLVM takes them to be aligned to their whole width
         return builder.load(_vector_pointer(context, builder, array, *values), align=array.dtype.bitwidth // 8)
 
     return _lanes_of(array.dtype)(array, types.intp), emit
@@ -129,7 +132,7 @@ def lowest_bit(typing: Any, bits: types.Integer) -> tuple[Signature, Any]:
     """Index of the lowest set bit of a number that is not zero."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]) -> ir.Value:
-        return builder.cttz(values[0], ir.IntType(1)(1))
+        return builder.cttz(values[0], ir.IntType(1)(1))  # 1: the result for zero is undefined
 
     return types.int64(types.int64), emit
 
@@ -140,6 +143,7 @@ def total(typing: Any, vector: Lanes) -> tuple[Signature, Any]:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]) -> ir.Value:
         element = context.get_value_type(vector.dtype)
+        # −0.0 is the neutral element (0.0 changes a −0.0); without "reassoc" lane would be added after lane
         return _call_llvm(builder, "vector.reduce.fadd", vector, element, [element(-0.0), values[0]], fastmath=("reassoc",))
 
     return vector.dtype(vector), emit
@@ -192,6 +196,7 @@ for _operator, _emit in {
     operator.truediv: lambda builder, a, b: builder.fdiv(a, b),
 }.items():
     type_callable(_operator)(_same_lanes)
+    # a default, as a free name would be that of the last pass of the loop
     lower_builtin(_operator, Lanes, Lanes)(lambda context, builder, signature, values, emit=_emit: emit(builder, *values))
 for _operator, _symbol in {operator.gt: ">", operator.lt: "<", operator.eq: "=="}.items():
     type_callable(_operator)(_mask_of_lanes)

@@ -82,6 +82,7 @@ def _neighbour_loss(
             loss += _apply(class_weights, block, labels, num_neighbours, weights) if class_weights.size > 0 else of_all
             if gradient_scale != 0:
                 _propagate(block, table, labels, num_neighbours, weights, pixel_gradient, class_gradient)
+        # as in `_nearest`: doubtful places were written over the front of the list, which had been read by then
         num_pixels = num_doubtful
     return loss
 
@@ -96,6 +97,7 @@ def _measure(block: Block, table: ClassTable, labels: np.ndarray, num_neighbours
     for lane in range(size):
         place = block.place[lane]
         if place < 0:
+            # a distance of 0 to its target and no other candidate: such a lane costs nothing and pulls nothing
             weights[lane] = 0
             for slot in range(num_neighbours):
                 weights[(slot + 1) * size + lane] = np.inf
@@ -125,7 +127,7 @@ def _softmax(block: Block, num_neighbours: int, plain: bool, sharpness: float, g
             for place in range(lane, end, size):
                 store(weights, place, square_root(load(weights, place)))
         own_distance = load(weights, lane)
-        peak = zero
+        peak = zero  # the gap of the target itself
         for place in range(lane + size, end, size):
             peak = larger((own_distance - load(weights, place)) * factor, peak)
         others, own = zero, _exp(weights, zero - peak)
@@ -135,6 +137,7 @@ def _softmax(block: Block, num_neighbours: int, plain: bool, sharpness: float, g
             others = others + share
             store(weights, place, _per_distance(zero - share, distance, plain))
         store(highest, lane, peak)
+        # where the target is nearest, own is exactly 1, and small others keep their digits
         store(excess, lane, others + (own - one))
         pull = stretch / (own + others)
         for place in range(lane + size, end, size):
@@ -143,6 +146,7 @@ def _softmax(block: Block, num_neighbours: int, plain: bool, sharpness: float, g
     loss, product = 0.0, 0.0  # Σ log1p(a) = log1p(Π (1 + a) − 1), built without losing a small a beside the 1
     for lane in range(size):
         loss += highest[lane]
+        # 1 + excess is at most K + 1, so the product of a block's lanes stays inside float64
         product += excess[lane] + product * excess[lane]
     return loss + math.log1p(product)
 
@@ -174,6 +178,7 @@ def _per_distance(weight: Any, distance: Any, plain: bool) -> Any:
 @njit(forceinline=True)
 def _exp(like: np.ndarray, x: Any) -> Any:
     """eˣ for x ≤ 0, to the last bits; 0 where it would not be a normal number. `like` is any array of the same type."""
+    # eˣ = 2ⁿ · eʳ with |r| ≤ ln 2 / 2, where the series is short
     exponent = nearest_integer(x * spread(like, 1 / math.log(2)))
     # ln 2 in two parts: the first has so few bits that its products with an exponent are exact
     rest = x - exponent * spread(like, 0.693359375) - exponent * spread(like, -2.1219444005469058e-4)
@@ -205,6 +210,7 @@ def _propagate(
             for slot in range(num_neighbours):
                 number = block.ids[slot * size + lane]
                 gradient = gradient + _pull(table.rows, class_gradient, number * width + d, x, weights, (slot + 1) * size + lane)
+            # by way of the scratch, as the coordinates of a pixel lie far apart in the gradient
             store(block.scratch, d, gradient)
         for d in range(table.dim):
             pixel_gradient[d, place] = block.scratch[d]

@@ -43,6 +43,7 @@ def set_doubtful_aside(block: Block, num_slots: int, places: np.ndarray, count: 
     size = block_size(block)
     for lane in range(size):
         gap = block.scores[(num_slots - 1) * size + lane] - block.runner_up[lane]
+        # not `gap <= margin`: nan counts as doubt
         if block.place[lane] >= 0 and not gap > block.margin[lane]:
             places[count] = block.place[lane]
             block.place[lane] = -1
@@ -54,6 +55,7 @@ def set_doubtful_aside(block: Block, num_slots: int, places: np.ndarray, count: 
 def _reset(block: Block, table: ClassTable, num_slots: int) -> None:
     size = block_size(block)
     block.scores[: num_slots * size] = -np.inf
+    # some class that exists, for pixels that no class enters: those that are not finite
     block.ids[: num_slots * size] = 0
     block.runner_up[:] = -np.inf
     for lane in range(0, size, size // 2):
@@ -80,6 +82,7 @@ def _score_by_products(block: Block, table: ClassTable, first: int, last_slot: i
         m2, m3 = spread(rows, rows[at + 2 * step + d]), spread(rows, rows[at + 3 * step + d])
         a0, a1, a2, a3 = a * m0 + a0, a * m1 + a1, a * m2 + a2, a * m3 + a3
         b0, b1, b2, b3 = b * m0 + b0, b * m1 + b1, b * m2 + b2, b * m3 + b3
+    # lower by the margin: a class that only rounding may have put below the worst has to be seen as runner-up
     a = load(block.scores, last_slot) - load(block.margin, 0)
     b = load(block.scores, last_slot + half) - load(block.margin, half)
     return _keep_best(block, a, b, a0, a1, a2, a3, b0, b1, b2, b3)
@@ -101,6 +104,7 @@ def _score_by_differences(block: Block, table: ClassTable, first: int, last_slot
         m2, m3 = spread(rows, rows[at + 2 * step + d]), spread(rows, rows[at + 3 * step + d])
         a0, a1, a2, a3 = a0 - (a - m0) * (a - m0), a1 - (a - m1) * (a - m1), a2 - (a - m2) * (a - m2), a3 - (a - m3) * (a - m3)
         b0, b1, b2, b3 = b0 - (b - m0) * (b - m0), b1 - (b - m1) * (b - m1), b2 - (b - m2) * (b - m2), b3 - (b - m3) * (b - m3)
+    # without a margin, as these scores are the distances that decide
     a, b = load(block.scores, last_slot), load(block.scores, last_slot + half)
     return _keep_best(block, a, b, a0, a1, a2, a3, b0, b1, b2, b3)
 
@@ -145,7 +149,9 @@ def _insert(block: Block, score: Any, number: int, num_slots: int, lane: int) ->
     size = block_size(block)
     last = (num_slots - 1) * size + lane
     current = load(scores, last)
+    # strictly: an equal class that is there already has the lower id
     enters = score > current
+    # of the new class and the last slot's the worse one stays outside
     store(block.runner_up, lane, larger(load(block.runner_up, lane), smaller(score, current)))
     if not any_lane(enters):
         return
@@ -199,6 +205,7 @@ def _nearest(pixels: np.ndarray, table: ClassTable, block: Block, places: np.nda
             else:
                 num_doubtful = set_doubtful_aside(block, num_slots, places, num_doubtful)
                 _sort(block, table, num_slots, ids, distances)
+        # doubtful places were written over the front of the list, which had been read by then
         num_pixels = num_doubtful
 
 

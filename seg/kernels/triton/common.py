@@ -18,6 +18,7 @@ def split_half(values):
 @triton.jit
 def split_wide(values):
     """float32 → two bfloat16 that add up to it, to 2⁻¹⁶ of it, in float32's whole range. The high one is cut: cheaper than rounding."""
+    # −65536 is 0xFFFF0000: the bits that a bfloat16 has
     high = (values.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)
     return high.to(tl.bfloat16), (values - high).to(tl.bfloat16)
 
@@ -31,6 +32,7 @@ def product(left_high, left_low, right_high, right_low):
     if INTERPRETED:  # Triton's interpreter multiplies the bits of bfloat16 as integers
         left_high, left_low = left_high.to(tl.float32), left_low.to(tl.float32)
         right_high, right_low = right_high.to(tl.float32), right_low.to(tl.float32)
+    # low · low is left out: it is about as small as what the split has rounded off
     small = tl.dot(left_low, right_high)
     small = tl.dot(left_high, right_low, small)
     return tl.dot(left_high, right_high, small)
@@ -52,6 +54,7 @@ def distances(left, left_step, right, right_step, PLAIN: tl.constexpr, DIM: tl.c
 def stretched(slopes, distance, PLAIN: tl.constexpr):
     """Slope of the logit → factor of x − μ in the gradient, up to the host's factor 2 or 1; the plain distance has none at 0."""
     if PLAIN:
+        # both sides of a `where` are computed, hence 1 for 0; slopes · distance is 0 at 0, and nan stays nan
         slopes = tl.where(distance > 0, slopes / tl.where(distance > 0, distance, 1.0), slopes * distance)
     return slopes
 
@@ -70,6 +73,7 @@ def pixel_block(block, labels, label_image, label_pixel, num_pixels, blocks_per_
 @triton.jit
 def load_vectors(starts, step, valid, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
     """(P, DIM_PAD) float32; zeros where a pixel is not valid and in the padding."""
+    # 64 bits: places in large maps pass 2³¹
     dim = tl.arange(0, DIM_PAD).to(tl.int64)
     mask = valid[:, None] & (dim < DIM)[None, :]
     return tl.load(starts[:, None] + dim[None, :] * step, mask=mask, other=0.0).to(tl.float32)

@@ -56,6 +56,7 @@ def pixel_kernel(
     image, pixel, valid, target = pixel_block(block, labels, label_image, label_pixel, num_pixels, blocks_per_image, ignore_index, BLOCK_P)
     record = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     if SELECT:
+        # infinity marks a tie, which the host computes by another way
         threshold = tl.load(thresholds + record)
         valid = valid & (threshold < float("inf"))
         target = tl.where(valid, target, -1)
@@ -67,7 +68,7 @@ def pixel_kernel(
         peak = tl.zeros([BLOCK_P], tl.float32)
         high, low = split_half(x * pixel_unit)
     else:
-        inside = pixels + image * pixel_image + tl.minimum(pixel, num_pixels - 1) * pixel_pixel  # of ignored pixels nothing is used
+        inside = pixels + image * pixel_image + tl.minimum(pixel, num_pixels - 1) * pixel_pixel  # ignored pixels are read too, and not used
         offset = load_vectors(vectors + target * DIM_PAD, 1, valid, DIM, DIM_PAD) - x
         peak = tl.sum(offset * offset, 1)
         peak = -sharpness * (tl.sqrt(peak) if PLAIN else peak)  # the target's logit
@@ -104,6 +105,7 @@ def pixel_kernel(
             else:
                 parts = stretched(parts, distance, PLAIN)
                 weights += tl.sum(parts, 1)
+                # TF32, the default, would leave three digits
                 pull = tl.dot(parts, tl.load(vectors + tile), pull, input_precision="ieee")
 
     # everything about the pixels again, from a load that is not reused: registers are scarcer in the loop than instructions are here
@@ -115,6 +117,7 @@ def pixel_kernel(
     own_distance = tl.sum(offset * offset, 1)
     if PLAIN:
         own_distance = tl.sqrt(own_distance)
+    # in float32 from the vectors themselves, not from the split products of the loop
     own_logit = -sharpness * own_distance
     if BOUNDED:
         own_logit = 2 * sharpness * tl.sum(x * own, 1) + tl.load(bias + target, mask=valid, other=0.0)
@@ -204,6 +207,7 @@ def class_kernel(
         if BOUNDED:
             slopes_high, slopes_low = split_wide(slopes)
             pull += product(slopes_high, slopes_low, tl.load(share_high + rows), tl.load(share_low + rows))
+            # with padding the sum stands in a spare column, see below
             if DIM == DIM_PAD:
                 weights += tl.sum(slopes * tl.load(shares + record)[None, :], 1)
         else:
@@ -215,5 +219,6 @@ def class_kernel(
         weights = tl.sum(tl.where(dim[None, :] == DIM, pull, 0.0), 1)
     pulls += split.to(tl.int64) * num_classes * DIM_PAD
     weights_out += split.to(tl.int64) * num_classes
+    # added to what earlier chunks of records left; no other program has this place
     tl.store(pulls + tile, tl.load(pulls + tile) + pull)
     tl.store(weights_out + classes, tl.load(weights_out + classes) + weights)

@@ -70,8 +70,10 @@ def threshold_kernel(
             value = tl.max(logits, 1)
         runner_up = tl.maximum(runner_up, value)
     clear = worst - runner_up > margin + relative_margin * tl.abs(worst)
+    # the middle: the loss computes the logits again, and may round them otherwise
     threshold = tl.where(clear, (worst + runner_up) * 0.5, float("inf"))
     record = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    # not infinity, by which the host finds the ties
     tl.store(thresholds + record, tl.where(valid, threshold, 0.0))
 
 

@@ -112,6 +112,7 @@ class SceneClasses:
         """The look of a new object of a group, or of the group that stands in for it. Subclass k is drawn with Zipf's law, ∝ 1/(k+1)."""
         group = group if group in self.counts else STAND_INS[group]
         count = self.counts[group]
+        # nearly the inverse of Zipf's distribution function, without a table of C numbers
         member = min(int((count + 1) ** rng.random()) - 1, count - 1)
         width = count**-0.5
         jitter = (rng.random(STYLE_DIMENSIONS) - 0.5) * (0.98 * width)
@@ -141,7 +142,7 @@ def _reflect(value: float) -> float:
 def _kronecker_steps(dimensions: int) -> tuple[float, ...]:
     """Steps of the R_d sequence: powers of the inverse of the root of x^(d+1) = x + 1, which spread points evenly in d dimensions."""
     root = 2.0
-    for _ in range(64):
+    for _ in range(64):  # far more than the fixed point needs
         root = (1 + root) ** (1 / (dimensions + 1))
     return tuple(math.pow(root, -(axis + 1)) for axis in range(dimensions))
 
@@ -170,6 +171,7 @@ def _palette(counts: dict[str, int]) -> np.ndarray:
         points = (0.5 + np.outer(np.arange(count), _STEPS[:3])) % 1.0 - 0.5
         shades.append(255 - np.abs(255 - np.abs(GROUPS[name].colour + 128 * points)))  # reflected at 0 and 255
     packed = np.concatenate(shades).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    # a small step in each channel, until all differ
     while (repeated := _repeats(packed)).any():
         packed[repeated] = (packed[repeated] + 0x030201) % (1 << 24)
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8)

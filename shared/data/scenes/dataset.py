@@ -12,7 +12,7 @@ from shared.data.scenes.roadside import add_frontage, add_furniture, add_ground,
 from shared.data.scenes.stage import Stage
 from shared.data.scenes.traffic import add_crossing_traffic, add_ignored, add_parked, add_pedestrians, add_traffic
 from shared.data.spec import Sample, SegmentationDataset
-from shared.errors import InputError
+from shared.errors import InputError, choose
 
 SPLITS = ("train", "val")
 MIN_SIZE = 16
@@ -53,8 +53,7 @@ class SceneDataset(SegmentationDataset):
         seed: int = 0,
         ignored_fraction: float = 0.03,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f"scenes have no split {split!r}; choose one of {', '.join(SPLITS)}")
+        choose("split", split, SPLITS, where="scenes")
         if min(height, width) < MIN_SIZE:
             raise InputError(f"scenes of {height}×{width} pixels are too small; height and width must be {MIN_SIZE} or more")
         if length < 1:
@@ -78,6 +77,7 @@ class SceneDataset(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
+        # the split is a part of the seed, so train and val never share a scene
         rng = np.random.default_rng([self._seed, SPLITS.index(self.split), index])
         camera = _draw_camera(*self._size, rng)
         light = draw_light(rng)
@@ -119,6 +119,7 @@ def _choose_borders(instance_map: np.ndarray, share: float, rng: np.random.Gener
     border = np.zeros(instance_map.shape, dtype=bool)
     border[:, 1:] |= instance_map[:, 1:] != instance_map[:, :-1]
     border[1:] |= instance_map[1:] != instance_map[:-1]
+    # each with probability share / (all borders), so that the chosen ones are about `share` of the pixels
     chosen = rng.random(int(instance_map.max()) + 1) * border.mean() < share
     return border & chosen[instance_map]
 

@@ -7,7 +7,7 @@ import numpy as np
 from shared.data.scenes.classes import Colour
 from shared.data.scenes.mesh import Mesh
 
-_NEAR = 0.4
+_NEAR = 0.4  # metres; what is nearer, or behind, would be projected without bounds
 
 
 class Camera(NamedTuple):
@@ -92,6 +92,7 @@ class Polygons:
         corner_poses = np.repeat(poses, [len(mesh.points) for mesh in meshes], axis=1)
         local = np.concatenate([mesh.points for mesh in meshes]).T * corner_poses[3:6]
         self.points = _turn(local, corner_poses[6]) + corner_poses[:3]
+        # divided, as normals scale with the inverse of the size
         normals = np.concatenate([mesh.normals for mesh in meshes]).T / poses[3:6, self.owners]
         normals = _turn(normals, poses[6, self.owners])
         self.normals = normals / np.maximum(np.sqrt((normals * normals).sum(axis=0)), np.float32(1e-9))
@@ -122,6 +123,7 @@ class Polygons:
         """
         low, high = self.range(corners)
         following = np.arange(1, corners.shape[1] + 1)
+        # the corner after a polygon's last is its first
         following[self.starts + self.sizes - 1] = self.starts
         columns, rows = corners
         area = np.abs(np.add.reduceat(columns * rows[following] - columns[following] * rows, self.starts)) / 2

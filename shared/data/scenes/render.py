@@ -12,7 +12,7 @@ from shared.data.scenes.light import Light
 from shared.data.scenes.mesh import Texture
 from shared.data.scenes.textures import TEXTURES, Surface, sky
 
-_MAX_MATERIALS = 8
+_MAX_MATERIALS = 8  # the seven of vehicles, and the second paint in the last place
 _SMALLEST = (0.18, 0.8)  # pixels across and in area; what is thinner would be drawn too wide
 _SMALLEST_SHADOW = (0.3, 1.5)
 _GROUND = (Texture.ROAD, Texture.PAVING, Texture.TURF, Texture.ZEBRA)
@@ -77,6 +77,7 @@ def _colour(
 ) -> np.ndarray:
     """(3, P) float32 colours, about 0..255, from the (P,) polygon numbers and shadows."""
     # pixels are sorted by texture, the sky first, so that every texture works on one slice
+    # 8 bits, which NumPy sorts by radix
     kinds = np.append(_SKY, polygons.textures).astype(np.int8)[numbers]
     order = np.argsort(kinds, kind="stable")
     sky_end, plain_end, *ends = np.searchsorted(kinds[order], range(_SKY, len(Texture) - 1), side="right").tolist()
@@ -135,6 +136,7 @@ def _surface(
     """Where the rays of p pixels meet the planes of their polygons."""
     nx, ny, nz, plane, axis_x, axis_z, ground, left, low, width, height = np.take(frames, faces, axis=1)
     slope = nx * right + ny * up + nz
+    # a ray along the plane meets it nowhere
     depth = np.clip(plane / np.where(np.abs(slope) < 1e-4, 1e-4, slope), 0.3, 900)
     across = depth / np.float32(camera.focal)
     oblique = across / np.maximum(np.abs(slope), 0.02)
@@ -155,6 +157,7 @@ def _surface(
 
 def _expose(colours: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(3, H, W) uint8: what a camera makes of the colours: a soft lens, and sensor noise that is the same in all channels."""
+    # before the lens: lamps reach 430, and would bleed into what is around them
     colours = np.minimum(colours, 255)
     for low, middle, high in (
         (colours[:, :-2], colours[:, 1:-1], colours[:, 2:]),

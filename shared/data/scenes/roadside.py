@@ -48,7 +48,7 @@ def add_frontage(stage: Stage, side: Side, crossing: float | None) -> None:
         length = stage.uniform(7, 15) * (1 + max(z, 0) / 60)
         if crossing is not None and crossing - 3 < z + length and z < crossing + 11:
             z = crossing + 11
-            crossing = None
+            crossing = None  # one gap, and the lots go on behind it
             continue
         _add_lot(stage, side, max(z, 0.6), z + length)
         z += length
@@ -129,12 +129,14 @@ def add_furniture(stage: Stage, side: Side, crossing: float | None) -> None:
 
 def _add_sign(stage: Stage, x: float, z: float) -> None:
     height = stage.uniform(2.1, 2.6)
+    # a little behind the sign, so that it is drawn first
     stage.foreground.append(objects.pole(stage.look("pole"), x, z + 0.02, height, 0))
     if "traffic sign" in stage.classes:
         stage.foreground.append(objects.sign(stage.look("traffic sign"), x, height, z))
 
 
 def _add_traffic_light(stage: Stage, x: float, z: float) -> None:
+    # a little behind the light, so that it is drawn first
     stage.foreground.append(objects.pole(stage.look("pole"), x, z + 0.02, 3.6, 0))
     if "traffic light" in stage.classes:
         phase = int(3 * stage.rng.random())

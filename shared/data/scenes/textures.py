@@ -66,6 +66,7 @@ def _noise_table() -> np.ndarray:
     """(256, 256) float32 noise that tiles, with a 1/f spectrum."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(_NOISE_SIZE)[:, None], np.fft.fftfreq(_NOISE_SIZE)[None])
+    # bounded below: the longest waves would drown all others, and frequency 0 would divide by 0
     spectrum = np.fft.fft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE))) / np.maximum(frequency, 2 / _NOISE_SIZE) ** 1.1
     spectrum[0, 0] = 0
     field = np.fft.ifft2(spectrum).real
@@ -75,6 +76,7 @@ def _noise_table() -> np.ndarray:
 def noise_at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The noise table at (x, y), in texels."""
     mask = _NOISE_SIZE - 1
+    # `&` wraps negative numbers as well, where int32 is in two's complement
     return _noise_table().ravel().take((y.astype(np.int32) & mask) * _NOISE_SIZE + (x.astype(np.int32) & mask))
 
 
@@ -88,6 +90,7 @@ def smooth_noise_at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _hash(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(p,) evenly spread in [0, 1), a function of the integer parts of a and b."""
+    # primes, so that few pairs (a, b) share a number; int32 may wrap
     mixed = a.astype(np.int32) * 7919 + b.astype(np.int32) * 104729
     return ((mixed * 40503) & 1023).astype(np.float32) / 1024
 
@@ -110,6 +113,7 @@ def _road(surface: Surface) -> Shade:
     factor *= 1 - 0.07 * np.cos(u * (2 * np.pi / 1.65))
     period = 5 + 5 * style(2)
     dashed = np.where(surface.pixel_v < period / 2, v % period < 0.45 * period, 0.45)
+    # 3.3 m is `stage.LANE`, and 1.65 half of it
     lane = np.abs((u - 0.25 + 1.65) % 3.3 - 1.65)
     inner = (u > 1.5) & (u < surface.width - 1.5)
     marking = _line(lane, 0.16, surface.pixel_u) * dashed * inner

@@ -55,6 +55,7 @@ def _add_lane(stage: Stage, x: float, yaw: float, z: float) -> None:
     while z < 75:
         draw = stage.rng.random()
         kind = "car" if draw < 0.74 else "truck" if draw < 0.85 else "bus" if draw < 0.96 else "train" if yaw else "car"
+        # z is the middle of a vehicle, and these are long
         if kind in ("bus", "truck", "train"):
             z += 8
         _add_vehicle(stage, kind, x + stage.uniform(-0.25, 0.25), z, yaw)
@@ -69,6 +70,7 @@ def _add_vehicle(stage: Stage, kind: str, x: float, z: float, yaw: float) -> Non
 def _add_ridden(stage: Stage, kind: str, x: float, z: float) -> None:
     if kind in stage.classes and "rider" in stage.classes:
         yaw = stage.uniform(0.6, 1.2) * (1 if stage.chance(0.5) else -1)
+        # a little behind its rider, so that it is drawn first
         _add_vehicle(stage, kind, x, z + 0.02, yaw)
         stage.foreground.append(objects.rider(stage.look("rider"), x, z, yaw, stage.rng))
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from seg.benchmark.static_kernels import CompiledKernel, KernelCase, compile_kernels, kernel_cases
+from seg.benchmark.kernels import CompiledKernel, KernelCase, compile_kernel, kernel_cases
 
 # instructions per pair of the loop over the tiles, and per round of a selection: measured with Triton 3.4, 3.6 and 3.9, and a little more
 BOUNDS = {
@@ -21,10 +21,9 @@ BOUNDS = {
 
 def compile_or_skip(case: KernelCase) -> CompiledKernel:
     try:
-        (compiled,) = compile_kernels([case])
+        return compile_kernel(case)
     except (FileNotFoundError, PermissionError, ImportError) as error:
         pytest.skip(f"Triton cannot compile for NVIDIA GPUs here: {error}")
-    return compiled
 
 
 @pytest.mark.parametrize("case", [case for case in kernel_cases([12], ["float32"]) if case.name in BOUNDS], ids=lambda case: case.name)
@@ -60,7 +59,7 @@ def test_no_kernel_spills(dim: int, dtype: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 19, 100])
 def test_no_kernel_spills_where_classes_are_few(num_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seg.benchmark.static_kernels.NUM_CLASSES", num_classes)
+    monkeypatch.setattr("seg.benchmark.kernels.NUM_CLASSES", num_classes)
     for case in kernel_cases([12], ["float32"]):
         compiled = compile_or_skip(case)
         assert compiled.spilled_bytes == 0, compiled

@@ -9,8 +9,6 @@ from numba import njit
 
 from seg.kernels.numba.exact_loss import FEW_CLASSES, STRIP_CLASSES, _exp2, pixels_of_a_block
 from seg.kernels.numba.lanes import lane_count, load, store
-from seg.losses import exact_cross_entropy
-from seg.neighbours.numba import TILE_PIXELS
 from tests.seg.losses.loss_problems import problem, relative_error, value_and_gradients
 
 
@@ -51,28 +49,3 @@ def test_late_in_a_training_the_loss_keeps_its_digits() -> None:
     others = torch.exp(-distances / 0.02).sum(1)
     loss, _, _ = value_and_gradients(classes.float(), classes.float(), labels, temperature=0.02, impl="numba")
     assert 0 < others.log1p().mean() < 1e-6 and relative_error(loss, others.log1p().mean()) < 1e-4
-
-
-@pytest.mark.parametrize("where", ["pixel", "class"])
-def test_not_a_number_ends_in_the_loss(where: str) -> None:
-    pixels, classes, labels = (tensor.clone() for tensor in problem(100, 9, 12))
-    (pixels if where == "pixel" else classes)[5, 2] = torch.nan
-    labels[5] = 0
-    assert exact_cross_entropy(pixels, classes, labels, impl="numba").isnan()
-
-
-def test_not_a_number_leaves_the_gradients_of_other_pixels() -> None:
-    pixels, classes, labels = (tensor.clone() for tensor in problem(200, 9, 12))
-    labels[70] = 0
-    _, expected, _ = value_and_gradients(pixels, classes, labels, impl="numba")
-    pixels[70, 0] = torch.nan
-    _, gradient, _ = value_and_gradients(pixels, classes, labels, impl="numba")
-    others = torch.arange(200) != 70
-    torch.testing.assert_close(gradient[others], expected[others])
-    assert gradient[70].isnan().all()
-
-
-def test_loss_without_gradients_is_that_with_them() -> None:
-    pixels, classes, labels = (tensor.float() if tensor.is_floating_point() else tensor for tensor in problem(TILE_PIXELS + 77, 30, 12))
-    with_gradients, _, _ = value_and_gradients(pixels, classes, labels, impl="numba")
-    assert exact_cross_entropy(pixels, classes, labels, impl="numba") == with_gradients

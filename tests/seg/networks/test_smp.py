@@ -58,7 +58,7 @@ def test_the_plan_knows_its_memory(invoke: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("smp/segformers/mit_b0", "expected smp/<architecture>/<encoder>.*the architectures are deeplabv3"),
+        ("smp/segformers/mit_b0", r"unknown architecture 'segformers' \(did you mean segformer\?\); choose one of deeplabv3"),
         ("smp/segformer", "expected smp/<architecture>/<encoder>"),
         ("smp/segformer/resnet19", "refused by segmentation_models_pytorch"),
         ("smp/dpt/resnet18", "refused by segmentation_models_pytorch.*tu-"),
@@ -72,12 +72,12 @@ def test_unknown_names(name: str, message: str) -> None:
 def test_weights_from_a_file(tmp_path: Path) -> None:
     source = SmpNetwork("smp/unet/resnet18", 5)
     torch.save(source.backbone.state_dict(), tmp_path / "encoder.pth")
-    loaded = SmpNetwork("smp/fpn/resnet18", 3, weights_path=tmp_path / "encoder.pth")
+    loaded = SmpNetwork("smp/fpn/resnet18", 3, weights=tmp_path / "encoder.pth")
     assert all(torch.equal(one, other) for one, other in zip(source.backbone.parameters(), loaded.backbone.parameters()))
     with pytest.raises(InputError, match=r"encoder\.pth does not hold the encoder of smp/fpn/resnet34"):
-        SmpNetwork("smp/fpn/resnet34", 3, weights_path=tmp_path / "encoder.pth")
+        SmpNetwork("smp/fpn/resnet34", 3, weights=tmp_path / "encoder.pth")
     with pytest.raises(InputError, match=r"no file .*none\.pth"):
-        SmpNetwork("smp/fpn/resnet34", 3, weights_path=tmp_path / "none.pth")
+        SmpNetwork("smp/fpn/resnet34", 3, weights=tmp_path / "none.pth")
 
 
 def test_settings_that_it_does_not_have() -> None:

@@ -102,7 +102,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("road,1\nsky,1\n", "no weight for 'tram'"),
-        ("road,1\nsky,1\ntram,1\nbus,1\n", "'bus' is no class of made"),
+        ("road,1\nsky,1\ntram,1\nbus,1\n", "unknown class of made 'bus'; choose one of"),
         ("road,1\nroad,1\nsky,1\ntram,1\n", "'road' has two weights"),
         ("road,1\nsky,-1\ntram,1\n", "'sky,-1' is not a class name and a weight of 0 or more"),
         ("road,1\nsky,nan\ntram,1\n", "is not a class name and a weight"),

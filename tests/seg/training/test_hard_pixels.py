@@ -41,10 +41,10 @@ def test_losses_of_pixels(head: str, distance: Any, band_rows: int | None, monke
     torch.manual_seed(0)
     model = build_segmenter(head=head, backbone="tiny", num_classes=CLASSES, width=16).eval()
     images, labels = torch.randn(2, 3, 16, 32), torch.randint(-1, CLASSES, (2, 16, 32))
-    config = LossConfig(distance=distance, band_rows=band_rows)
+    config, temperature = LossConfig(distance=distance, band_rows=band_rows), 0.05
     with torch.no_grad():
         full = model(images)
-        found = losses_of_pixels(model, full if band_rows is None else model(images, upsample=False), labels, config)
+        found = losses_of_pixels(model, full if band_rows is None else model(images, upsample=False), labels, config, temperature)
     assert (found[labels < 0] == 0).all()
     for place in [(0, 0, 0), (1, 15, 31), (0, 7, 11), (1, 3, 30)]:
         alone = torch.full_like(labels, -1)
@@ -54,7 +54,7 @@ def test_losses_of_pixels(head: str, distance: Any, band_rows: int | None, monke
         expected = (
             F.cross_entropy(full, alone, ignore_index=-1)
             if head == "softmax"
-            else exact_cross_entropy(full, model.class_embeddings, alone, distance=distance, impl="reference")  # type: ignore[arg-type]
+            else exact_cross_entropy(full, model.class_embeddings, alone, temperature=temperature, distance=distance, impl="reference")  # type: ignore[arg-type]
         )
         torch.testing.assert_close(found[place], expected.detach(), rtol=1e-4, atol=1e-4)
 

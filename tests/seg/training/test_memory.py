@@ -17,7 +17,7 @@ from seg.losses.bands import loss_in_bands
 from seg.model import EmbeddingSegmenter
 from seg.trained import segmenter_from
 from seg.training.memory import GIB, MemoryPrediction, memory_plan, predict_peak
-from seg.training.optimiser import build_optimiser
+from seg.training.optimiser import build_optimisers
 from seg.training.traced_step import NETWORK, OUTPUT, PARTS, WEIGHTS, LiveBytes, trace_step
 
 SIZE = (64, 80)
@@ -26,7 +26,7 @@ Invoke = Callable[..., Any]
 
 def settings_of(head: str = "embedding", *, loss: LossConfig | None = None, accumulation: int = 1, precision: str = "no") -> SegConfig:
     train = SegTrainConfig(accumulation=accumulation, precision=precision)  # type: ignore[arg-type]
-    return SegConfig(head=head, model=ModelConfig(), loss=loss or LossConfig(), train=train)  # type: ignore[arg-type]
+    return SegConfig(head=head, model=ModelConfig(backbone="tiny"), loss=loss or LossConfig(), train=train)  # type: ignore[arg-type]
 
 
 def predicted(config: SegConfig, num_classes: int, batch_size: int = 6, device_type: str = "cpu") -> MemoryPrediction:
@@ -55,14 +55,15 @@ def measured(config: SegConfig, num_classes: int, batch_size: int) -> int:
         else:
             loss = loss_in_bands(cross_entropy, output(), *classes, label_map=labels, rows=config.loss.band_rows, finish=model.finish)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
     cross_entropy = class_cross_entropy if config.head == "softmax" else partial(exact_cross_entropy, impl="chunked")
     gc.collect()
     with LiveBytes() as live:
         model = segmenter_from(config.head, num_classes, config.model)
-        optimizer = build_optimiser(model, lr=0.01)
+        optimizers = build_optimisers(model, config.train).values()
         images, labels = torch.randn(batch_size, 3, *SIZE), torch.randint(0, num_classes, (batch_size, *SIZE))
         step()
         live.history.clear()
@@ -157,7 +158,7 @@ def test_bands_need_less_than_the_full_output() -> None:
 
 def test_accumulation_keeps_the_gradients() -> None:
     once, twice = (predicted(settings_of(accumulation=count), 60).peak for count in (1, 2))
-    weights = sum(parameter.nbytes for parameter in segmenter_from("embedding", 60, ModelConfig()).parameters())
+    weights = sum(parameter.nbytes for parameter in segmenter_from("embedding", 60, ModelConfig(backbone="tiny")).parameters())
     assert 0.5 * weights < twice - once <= weights
 
 

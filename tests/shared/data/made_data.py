@@ -94,7 +94,7 @@ def coco_stuff10k(root: Path) -> None:
 
 
 def coco_stuff(root: Path) -> None:
-    for split, number in (("train2017", 9), ("val2017", 139)):
+    for split, number in (("train2017", 9), ("train2017", 25), ("val2017", 139), ("val2017", 285)):
         save_image(root / f"{split}/{number:012d}.jpg")
         save_values(root / f"stuffthingmaps/{split}/{number:012d}.png", every_value(*range(182), 255))
         save_values(root / f"instances/{split}/{number:012d}.png", every_value(1, 300, kind=np.uint16))
@@ -102,9 +102,9 @@ def coco_stuff(root: Path) -> None:
 
 def coco_lvis(root: Path) -> None:
     """As the builder leaves it; the second val image is from train2017."""
-    for folder, number in (("train2017", 9), ("train2017", 30), ("val2017", 139)):
+    for folder, number in (("train2017", 9), ("train2017", 25), ("train2017", 30), ("val2017", 139)):
         save_image(root / f"{folder}/{number:012d}.jpg")
-    for split, numbers in (("train", [9]), ("val", [30, 139])):
+    for split, numbers in (("train", [9, 25]), ("val", [30, 139])):
         for start, number in enumerate(numbers):
             save_values(root / f"coco_lvis/{split}/{number:012d}.png", every_value(*range(325 * start, 1285), kind=np.uint16))
         write_list(root / f"coco_lvis/{split}.txt", *(f"{number:012d}" for number in numbers))
@@ -112,8 +112,9 @@ def coco_lvis(root: Path) -> None:
 
 def camvid(root: Path) -> None:
     for split in ("train", "val"):
-        save_image(root / f"{split}/0001TP_006690.png")
-        save_values(root / f"{split}annot/0001TP_006690.png", every_value(*range(12)))
+        for name in ("0001TP_006690", "0001TP_006720"):
+            save_image(root / f"{split}/{name}.png")
+            save_values(root / f"{split}annot/{name}.png", every_value(*range(12)))
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {

@@ -40,7 +40,7 @@ def test_names_and_colours():
 def test_refusals(root):
     with pytest.raises(InputError, match=r"there is no folder .*/test; expected .*--data.root"):
         CamVid(root, "test")
-    with pytest.raises(InputError, match="CamVid has no split 'training'; it has train, val and test"):
+    with pytest.raises(InputError, match=r"CamVid: unknown split 'training' \(did you mean train\?\); choose one of train, val, test"):
         CamVid(root, "training")
     with pytest.raises(InputError, match=r"data set camvid lies in files; say where with --data\.root"):
         build_dataset(DataConfig("camvid"), "train")

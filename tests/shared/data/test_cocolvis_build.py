@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from shared.data import DataConfig, build_dataset
 from shared.data.cocolvis import STUFF_VALUES
 from shared.data.cocolvis_build import build_coco_lvis, published_stuff_values
+from shared.data.cocolvis_files import Annotation, LvisImage, draw, flaw_of, read_lvis
 from shared.data.pictures import read_numbers
 from shared.data.statistics import ClassStatistics, class_statistics
 from shared.errors import InputError
@@ -61,7 +63,7 @@ def rows(output: Path) -> dict[str, list[int]]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_labels(source, stuff, workers):
     needs_pycocotools()
-    found = build_coco_lvis(source, source, source / "coco_lvis", stuff=stuff, num_workers=workers)
+    found = build_coco_lvis(source, source, source / "coco_lvis", stuff=stuff, num_workers=workers).statistics
     assert rows(source / "coco_lvis") == EXPECTED
     values = read_numbers(source / "coco_lvis/train/000000000009.png")
     assert values.dtype == np.uint16 and values[2:, 0].tolist() == [7] * 4
@@ -94,7 +96,7 @@ def test_a_stopped_build_goes_on(source):
     time = kept.stat().st_mtime_ns
     cut.write_bytes(cut.read_bytes()[:50])
     gone.unlink()
-    found = build_coco_lvis(source, source, output)
+    found = build_coco_lvis(source, source, output).statistics
     assert rows(output) == EXPECTED and kept.stat().st_mtime_ns == time
     assert found["val"].images[1049] == 1
     with pytest.raises(InputError, match=r"out holds a run with other settings \(stuff was maps, now json\)"):
@@ -130,7 +132,7 @@ def test_command(source, invoke):
     assert outcome.status == 0, outcome.errors
     assert "train: 1 images, 3 of 1284 classes occur" in outcome.output and "out/report.md" in outcome.output
     outcome = invoke(*command)
-    assert outcome.status == 1 and outcome.errors == "error: build-coco-lvis needs --coco FOLDER, --lvis FOLDER and -o FOLDER\n"
+    assert outcome.status == 1 and outcome.errors == "error: the following arguments are required: --output\n"
 
 
 def spoil_list(source: Path) -> None:
@@ -157,10 +159,11 @@ def spoil_format(source: Path) -> None:
     (source / "lvis_v1_val.json").write_text('{"images": [{"id": 1}], "annotations": []}')
 
 
-def spoil_polygon(source: Path) -> None:
-    path = source / "lvis_v1_train.json"
+def change_annotation(path: Path, place: int, **changes: object) -> None:
+    """Other values in an annotation of a JSON file; None takes the key away."""
     content = json.loads(path.read_text())
-    content["annotations"][1]["segmentation"] = [[3.0]]
+    entry = content["annotations"][place] | changes
+    content["annotations"][place] = {key: value for key, value in entry.items() if value is not None}
     path.write_text(json.dumps(content))
 
 
@@ -173,11 +176,10 @@ def spoil_polygon(source: Path) -> None:
             False,
         ),
         (spoil_json, r"cannot read LVIS v1 annotations from .*val.json: it is no JSON", False),
-        (spoil_format, r"lvis_v1_val.json is not like LVIS v1: images need id, height, width and coco_url", False),
+        (spoil_format, r"lvis_v1_val.json is not like LVIS v1: image 1 in it needs id, height, width and coco_url", False),
         (spoil_maps, r"1 of 4 images have no stuff map; the first is .*val2017/000000000139.png: unpack", False),
         (spoil_size, r"train2017/000000000009.png is 6x7 \(height x width\), its image 6x8 in LVIS", True),
-        (spoil_category, "LVIS category 1230 came; LVIS v1 has 1..1203", True),
-        (spoil_polygon, r"annotation 2 of image 9 cannot be drawn: .*; repair the JSON file", True),
+        (spoil_category, r"annotation 1 of image 139, which has category 1230; LVIS v1 has 1..1203; repair the JSON file", False),
     ],
 )
 def test_bad_sources(source, spoil, message, written):
@@ -187,6 +189,113 @@ def test_bad_sources(source, spoil, message, written):
         build_coco_lvis(source, source, source / "out", num_workers=2)
     assert (source / "out").exists() == written
     assert not list(source.glob("out/.*")) and not (source / "out/val.txt").exists()
+
+
+WILD = [
+    ({"segmentation": [[1, 1, 2e8, 5, 5, 9]]}, "2 of image 9, whose polygon (x 1..2e+08, y 1..9) reaches far outside the image of 6x8"),
+    ({"segmentation": [[1, 1, -1e300, 5, 5, 9]]}, "2 of image 9, whose polygon (x -1e+300..5, y 1..9) reaches far outside"),
+    ({"segmentation": [[1, 1, float("nan"), 5, 5, 9]]}, "2 of image 9, whose polygon holds numbers that are not finite"),
+    ({"segmentation": [[1, 1, 10**400, 5, 5, 9]]}, "2 of image 9, whose polygon [1, 1, 1000"),
+    ({"segmentation": [[1, 1, "4", 5, 5, 9]]}, "2 of image 9, whose polygon [1, 1, '4', 5, 5, 9] is no list of numbers"),
+    ({"segmentation": [[1, 1, [4], 5, 5, 9]]}, "2 of image 9, whose polygon [1, 1, [4], 5, 5, 9] is no list of numbers"),
+    ({"segmentation": [[1, 1, 5, 5]]}, "2 of image 9, which has a polygon of 4 numbers"),
+    ({"segmentation": [[3.0]]}, "2 of image 9, which has a polygon of 1 numbers"),
+    ({"segmentation": [[]]}, "2 of image 9, which has a polygon of 0 numbers"),
+    ({"segmentation": []}, "2 of image 9, which has no polygon"),
+    ({"segmentation": "polygon"}, "2 of image 9, which has segmentation 'polygon'"),
+    ({"segmentation": {"size": [6, 8], "counts": [40, 4000]}}, "2 of image 9, whose run lengths do not add up to the 48 pixels"),
+    ({"segmentation": {"size": [6, 8], "counts": [60, -12]}}, "2 of image 9, whose run lengths do not add up"),
+    ({"segmentation": {"size": [6, 8], "counts": "oooooooooo"}}, "2 of image 9, whose run-length code 'oooooooooo' cannot be read"),
+    ({"segmentation": {"size": [9, 9], "counts": [81]}}, "2 of image 9, which has size [9, 9], and its image [6, 8]"),
+    ({"segmentation": {}}, "2 of image 9, which has size None"),
+    ({"segmentation": None}, "2 has no segmentation"),
+    ({"category_id": "7"}, "2 has category_id '7'; a whole number was expected"),
+    ({"category_id": 0}, "2 of image 9, which has category 0"),
+    ({"image_id": "9"}, "2 has image_id '9'"),
+    ({"image_id": 10}, "2 of image 10, whose number no image has"),
+    ({"id": None}, "in place 2 of the list has no id"),
+    ({"id": float("nan")}, "in place 2 of the list has id nan"),
+]
+"""Changes of the second annotation of image 9, and how it is named."""
+
+
+@pytest.mark.parametrize(("changes", "named"), WILD)
+def test_an_annotation_that_cannot_be_used_is_named_or_left_out(source, changes, named):
+    needs_pycocotools()
+    change_annotation(source / "lvis_v1_train.json", 1, **changes)
+    with pytest.raises(InputError, match=rf"lvis_v1_train.json: annotation {re.escape(named)}.*leave such annotations out with --skip_bad"):
+        build_coco_lvis(source, source, source / "out")
+    assert not (source / "out").exists()
+    built = build_coco_lvis(source, source, source / "out", skip_bad=True)
+    assert len(built.left_out) == 1 and named in built.left_out[0]
+    assert built.left_out[0] in (source / "out/report.md").read_text()
+    assert rows(source / "out") == EXPECTED | {"train/000000000009": [1203, 1203, 181, 181, 110, 110, 110, 110]}
+
+
+@pytest.mark.parametrize("changes", [{"segmentation": {"size": [6, 8], "counts": "1" * 3000}}, {"category_id": 10**30}])
+def test_stuff_that_cannot_be_used_is_named_or_left_out(source, changes):
+    needs_pycocotools()
+    change_annotation(source / "annotations/stuff_train2017.json", 0, **changes)
+    with pytest.raises(InputError, match=r"stuff_train2017.json: annotation 1 .*--skip_bad"):
+        build_coco_lvis(source, source, source / "out", stuff="json")
+    built = build_coco_lvis(source, source, source / "out", stuff="json", skip_bad=True)
+    assert len(built.left_out) == 1
+    assert rows(source / "out")["train/000000000009"] == [1203, 1203, 7, 7, 110, 110, 110, 110]
+
+
+def test_not_all_annotations_are_left_out(source):
+    needs_pycocotools()
+    for place in range(3):
+        change_annotation(source / "lvis_v1_train.json", place, segmentation=[])
+    with pytest.raises(InputError, match=r"none of the 3 annotations of .*train.json can be used; the first: .*annotation 1 of image 9"):
+        build_coco_lvis(source, source, source / "out", skip_bad=True)
+
+
+def test_the_command_counts_what_it_leaves_out(source, invoke):
+    needs_pycocotools()
+    change_annotation(source / "lvis_v1_train.json", 1, category_id="7")
+    command = ["shared.data", "build-coco-lvis", "--coco", source, "--lvis", source, "-o", "out", "--data.num_workers", 0]
+    outcome = invoke(*command)
+    assert outcome.status == 1 and outcome.errors.count("\n") == 1
+    outcome = invoke(*command, "--skip_bad")
+    assert outcome.status == 0, outcome.errors
+    assert "left out 1 annotations that cannot be used: " in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ({"id": "9"}, "has id '9'"),
+        ({"height": 0}, "has height 0"),
+        ({"width": 6.5}, "has width 6.5"),
+        ({"height": 10**6, "width": 10**6}, "has 1000000x1000000 pixels"),
+        ({"coco_url": "http://images.example/../000000000009.jpg"}, "has coco_url"),
+        ({"coco_url": None}, "has coco_url None"),
+        ({"id": 429995}, "two images have the id 429995"),
+    ],
+)
+def test_images_that_cannot_be_are_refused(source, image, told):
+    path = source / "lvis_v1_train.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= image
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"is not like LVIS v1: .*{re.escape(told)}"):
+        read_lvis(path)
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    needs_pycocotools()
+    from pycocotools import mask as coco
+
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        height, width = random.integers(1, 90, 2)
+        mask = random.random((height, width)) < random.choice([0, 0.01, 0.5, 0.99, 1])
+        code = coco.encode(np.asfortranarray(mask, np.uint8))
+        annotation = Annotation(1, 1, {"size": [int(height), int(width)], "counts": code["counts"].decode()})
+        image = LvisImage(1, int(height), int(width), "train2017", [])
+        assert flaw_of(annotation, image, range(1, 2), "") == ""
+        assert np.array_equal(draw(annotation, image), mask)
 
 
 def test_without_pycocotools(source, monkeypatch):

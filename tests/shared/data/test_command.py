@@ -1,12 +1,12 @@
+import json
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shared.data.__main__ import DataCommand, run
+from shared.data.__main__ import main
 from shared.data.statistics import ClassStatistics
-from shared.run.program import run_program
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def command(monkeypatch, capsys):
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["shared.data", *map(str, arguments)])
         try:
-            run_program(run, DataCommand, "shared.data", positional={"command": None}, short={"output": "-o"})
+            main()
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)
@@ -103,3 +103,56 @@ def test_mistakes_are_told_in_one_line(root, command):
     assert status == 1 and err == "error: data set folder lies in files; say where with --data.root FOLDER\n"
     status, _, err = command("stats", "--data.name", "folder", "--data.root", root, "--split", "train")
     assert status == 1 and err.splitlines()[-1].startswith("error: ") and "labels/train/1.png holds value 9" in err
+
+
+def test_figures_as_json(root, command):
+    data = ("--data.name", "folder", "--data.root", root)
+    assert command("check", *data, "--json", root / "check.json")[0] == 1
+    found = json.loads((root / "check.json").read_text())
+    assert (found["train"]["samples"], len(found["train"]["problems"]), found["val"]) == (4, 3, {"samples": 1, "problems": [], "notes": []})
+    assert command("stats", *data, "--split", "val", "--json", root / "stats.json")[0] == 0
+    assert json.loads((root / "stats.json").read_text())["val"] == {
+        "dataset": "folder",
+        "images": 1,
+        "sizes": [{"size": [2, 2], "images": 1}],
+        "ignored_pixels": 0,
+        "classes": [
+            {"name": "sky", "pixels": 1, "images": 1},
+            {"name": "road", "pixels": 0, "images": 0},
+            {"name": "car", "pixels": 3, "images": 1},
+        ],
+    }
+    given = ("--split", "val", "--seconds", 0.01, "--crop", "[2, 2]", "--json", root / "speed.json")
+    assert command("speed", *data, *given)[0] == 0
+    speed = json.loads((root / "speed.json").read_text())["val"]
+    assert speed["size"] == speed["crop"] == [2, 2] and 0 < speed["both"] < min(speed["read"], speed["augment"])
+
+
+def test_every_command_has_a_help_of_its_own(command):
+    status, out, _ = command("--help")
+    commands = {"check": "json", "stats": "output", "write": "image_format", "speed": "seconds", "build-coco-lvis": "as_published"}
+    assert status == 0 and all(f"  {name} " in out for name in commands) and "--data.root" not in out
+    for name, own in commands.items():
+        status, out, _ = command(name, "--help")
+        assert status == 0 and out.startswith(f"usage: python -m shared.data {name} ") and f"--{own} " in out
+        others = (
+            {"image_format", "seconds", "as_published", "coco", "crop"}
+            - {own}
+            - {"build-coco-lvis": {"coco"}, "speed": {"crop"}}.get(name, set())
+        )
+        assert not any(f"--{option} " in out for option in others)
+        assert ("--data.name" in out) == (name != "build-coco-lvis")
+
+
+def test_a_command_is_asked_for_and_may_follow_its_options(root, command):
+    data = ("--data.name", "folder", "--data.root", root, "--split", "val")
+    assert command(*data, "check")[:2] == (0, "val: 1 samples, 0 with problems\n")
+    for words, said in (
+        ((), "no command was given; say python -m shared.data and one of check, stats, write, speed, build-coco-lvis"),
+        (data, "no command was given"),
+        (("chek", *data), "unknown command 'chek' (did you mean check?); choose one of check, stats,"),
+        (("write", *data), "arguments are required: --output"),
+        (("build-coco-lvis", "-o", "check", "--lvis", "x"), "arguments are required: --coco"),
+    ):
+        status, _, err = command(*words)
+        assert status == 1 and err.startswith("error: ") and err.count("\n") == 1 and said in err

@@ -78,5 +78,5 @@ def test_settings_are_checked():
         FolderConfig(label_offset=-1)
     with pytest.raises(InputError, match=r"data\.num_workers is -1"):
         DataConfig(num_workers=-1)
-    with pytest.raises(InputError, match="a folder data set has no split 'test'"):
+    with pytest.raises(InputError, match="data set folder: unknown split 'test'; choose one of train, val"):
         FolderDataset(".", "test", FolderConfig())

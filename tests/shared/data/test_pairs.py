@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from shared.data.labels import LabelCodes
 from shared.data.pairs import Pair, PairDataset, pair_files
-from shared.data.pictures import LabelCodes, read_image, read_numbers
+from shared.data.pictures import read_header, read_image, read_numbers
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 
@@ -20,6 +21,12 @@ def save(path: Path, pixels: np.ndarray | Image.Image, **options: object) -> Pat
     picture = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
     picture.save(path, **options)
     return path
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def refuses(*parts: str):
@@ -95,10 +102,34 @@ def test_images_become_rgb(tmp_path):
     assert torch.equal(read_image(save(tmp_path / "grey.png", GREY)), torch.full((3, 4, 6), 100, dtype=torch.uint8))
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert read_image(save(tmp_path / "turned.jpg", GREY, exif=exif)).shape == (3, 4, 6)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_as_a_viewer_shows_them(tmp_path, suffix, orientation):
+    """A viewer is Pillow's own function here; a photo of 20 × 30 has a corner of each colour."""
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10, :15, 0], pixels[:10, 15:, 1], pixels[10:, :15, 2] = 250, 250, 250
+    path = save(tmp_path / f"x.{suffix}", pixels, exif=turned(orientation), lossless=True)
+    with Image.open(path) as picture:
+        viewed = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    assert np.array_equal(read_image(path).permute(1, 2, 0).numpy(), viewed)
+    header = read_header(path)
+    assert header.size == viewed.shape[:2] and header.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF"}[suffix]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_maps_are_as_a_viewer_shows_them(tmp_path, orientation, kind):
+    path = save(tmp_path / "x.png", np.arange(12, dtype=kind).reshape(3, 4), exif=turned(orientation))
+    with Image.open(path) as picture:
+        assert np.array_equal(read_numbers(path), np.array(ImageOps.exif_transpose(picture)))
+
+
+@pytest.mark.parametrize("exif", [turned(0), turned(9), b"Exif\0\0II*\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01", b"no EXIF"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, exif):
+    path = save(tmp_path / "x.png", GREY, exif=exif)
+    assert torch.equal(read_image(path), torch.full((3, 4, 6), 100, dtype=torch.uint8))
+    assert read_header(path).orientation == 1
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png"])
@@ -210,7 +241,7 @@ def test_refuses_other_size(tmp_path):
     label = save(tmp_path / "l.png", LABELS)
     with refuses("l.png is 2x3 (height x width) but its image", "i.png is 4x6; make the two the same size"):
         dataset(save(tmp_path / "i.png", GREY), label)[0]
-    with refuses("but its image", "t.png is 3x2 (a rotation in the image's EXIF data is not applied)"):
+    with refuses("but its image", "t.png is 3x2 (they are turned against each other)"):
         dataset(save(tmp_path / "t.png", GREY[:3, :2]), label)[0]
     with refuses("o.png is 4x6 (height x width) but its image"):
         dataset(save(tmp_path / "j.png", GREY[:2, :3]), label, save(tmp_path / "o.png", GREY))[0]

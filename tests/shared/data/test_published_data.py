@@ -1,5 +1,6 @@
 """The published data sets: layouts, class ids and what is refused."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from shared.data.cityscapes import CITYSCAPES, CITYSCAPES_ALL
 from shared.data.cocolvis import COCO_LVIS, STUFF_VALUES, merge_labels
 from shared.data.cocostuff import COCO_STUFF
 from shared.data.config import CityscapesConfig, CocoStuffConfig, VocConfig
-from shared.data.pairs import label_codes_of
-from shared.data.pictures import LabelCodes
+from shared.data.pairs import label_rules_of
+from shared.data.stored_rules import read_rules
 from shared.data.voc import VOC
 from shared.errors import InputError
 from tests.shared.data.made_data import HEIGHT, MAKERS, WIDTH, every_value, save_values
@@ -44,8 +45,8 @@ def ids_of(dataset: SegmentationDataset, count: int) -> list[int]:
         ("ade20k", 150, (2, 2)),
         ("ade20k_full", 847, (1, 1)),
         ("coco_stuff10k", 182, (1, 1)),
-        ("coco_stuff", 182, (1, 1)),
-        ("coco_lvis", 1284, (1, 2)),
+        ("coco_stuff", 182, (2, 2)),
+        ("coco_lvis", 1284, (2, 2)),
     ],
 )
 def test_every_data_set(tmp_path, name, num_classes, lengths):
@@ -73,11 +74,46 @@ def test_cityscapes(tmp_path):
     assert CITYSCAPES_ALL.num_classes == 35 and CITYSCAPES_ALL.class_names[26] == "car"
 
 
-def test_files_that_generators_read_name_classes_by_an_offset(tmp_path):
-    """A table has none: then label files for a generator are like the predictions of the segmenter."""
-    assert label_codes_of(made(tmp_path, "cityscapes")) == LabelCodes(19, ignore_value=255)
-    everything = made(tmp_path, "cityscapes", cityscapes=CityscapesConfig("all"))
-    assert label_codes_of(everything) == LabelCodes(35, ignore_value=None)
+def labels_found(dataset, folder, *paths) -> dict[str, list[int]]:
+    """What a generator that was trained on `dataset` reads of these folders and files, after its rule has been in a checkpoint."""
+    stored = json.loads(json.dumps(label_rules_of(dataset).to_plain()))
+    found = read_rules(stored, dataset.spec.num_classes).find([str(folder / path) for path in paths])
+    return {name: reader.read(path).flatten()[:60].tolist() for name, (path, reader) in found.items()}
+
+
+def test_a_generator_reads_the_label_folders_of_its_data_set(tmp_path):
+    ids, every = made(tmp_path, "cityscapes"), made(tmp_path, "cityscapes", cityscapes=CityscapesConfig("all"))
+    own = ids[1].label_map.flatten()[:60].tolist()
+    places = ("aachen/aachen_000000_000019_gtFine", "ulm/ulm_000000_000019_gtFine")
+    assert labels_found(ids, tmp_path, "gtFine/train") == dict.fromkeys(places, own)
+    single = "gtFine/train/ulm/ulm_000000_000019_gtFine"
+    assert labels_found(ids, tmp_path, f"{single}_labelIds.png") == {"ulm_000000_000019_gtFine": own}
+    assert labels_found(ids, tmp_path, f"{single}_labelTrainIds.png")["ulm_000000_000019_gtFine"][:20] == [*range(19), -1]
+    assert labels_found(every, tmp_path, f"{single}_labelIds.png")["ulm_000000_000019_gtFine"][:34] == [*range(34)]
+    for dataset, kind in ((ids, "color"), (ids, "instanceIds"), (every, "labelTrainIds")):
+        with pytest.raises(InputError, match=rf"{kind}.png is no label map by its name; give the \*_labelIds.png"):
+            labels_found(dataset, tmp_path, f"{single}_{kind}.png")
+    predicted = tmp_path / "predicted.png"
+    predicted.parent.joinpath(single).with_name("ulm_000000_000019_gtFine_labelTrainIds.png").rename(predicted)
+    assert labels_found(ids, tmp_path, "predicted.png")["predicted"][:20] == [*range(19), -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "folder", "count"),
+    [
+        ("coco_stuff10k", {}, "annotations", 2),
+        ("coco_stuff10k", {"coco_stuff": CocoStuffConfig("png")}, "annotations/train2014", 1),
+        ("coco_stuff", {}, "stuffthingmaps/train2017", 2),
+        ("ade20k_full", {}, "images/ADE/training", 1),
+        ("ade20k", {}, "annotations/training", 2),
+        ("camvid", {}, "trainannot", 2),
+    ],
+)
+def test_label_folders_of_other_data_sets(tmp_path, name, settings, folder, count):
+    dataset = made(tmp_path, name, **settings)
+    found = labels_found(dataset, tmp_path, folder)
+    assert len(found) == count
+    assert dataset[0].label_map.flatten()[:60].tolist() in found.values()
 
 
 def test_voc(tmp_path):
@@ -192,7 +228,7 @@ def test_missing_folders_name_the_layout(tmp_path, name, folder, message):
     shutil.rmtree(tmp_path / folder)
     with pytest.raises(InputError, match="there is no folder .*/" + message):
         made(tmp_path, name)
-    with pytest.raises(InputError, match=r"has no .*split 'test'; it has train and val"):
+    with pytest.raises(InputError, match=r"unknown split 'test'; choose one of train, val"):
         made(tmp_path, name, "test")
 
 

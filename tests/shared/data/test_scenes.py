@@ -144,7 +144,7 @@ def test_members_of_a_group_look_alike() -> None:
     [
         ({"num_classes": 3}, "scenes cannot have 3 classes; num_classes must be 4 or more"),
         ({"height": 8}, "scenes of 8×128 pixels are too small; height and width must be 16 or more"),
-        ({"split": "test"}, "scenes have no split 'test'; choose one of train, val"),
+        ({"split": "test"}, "scenes: unknown split 'test'; choose one of train, val"),
         ({"length": 0}, "scenes cannot have length 0; it must be 1 or more"),
         ({"seed": -1}, "scenes cannot have seed -1; it must be 0 or more"),
         ({"ignored_fraction": 0.5}, "scenes cannot have ignored_fraction 0.5; it must be between 0 and 0.2"),

@@ -7,7 +7,7 @@ import torch
 from shared.data import build_dataset
 from shared.data.config import DataConfig, ScenesConfig
 from shared.data.spec import DatasetSpec
-from shared.data.statistics import ClassStatistics, class_statistics, count_classes, find_problems
+from shared.data.statistics import ClassStatistics, check_split, class_statistics, count_classes
 from shared.data.workers import parallel_map
 from shared.errors import InputError
 
@@ -45,7 +45,8 @@ def test_processes_give_what_one_gives():
     assert all(np.array_equal(getattr(one, key), getattr(two, key)) for key in ("names", "starts", "class_ids", "counts", "ignored"))
     labels = torch.stack([sample.label_map for sample in scenes()])
     assert one.pixels.tolist() == [int((labels == index).sum()) for index in range(19)]
-    assert find_problems(scenes(), 2) == []
+    checked = check_split(scenes(), 2)
+    assert checked.problems == [] and checked.notes == [] and np.array_equal(checked.statistics.counts, one.counts)
 
 
 def test_counts_of_something_else_are_refused():
@@ -64,7 +65,7 @@ def test_counts_of_something_else_are_refused():
 
 
 def test_a_killed_process_is_told_in_one_line():
-    with pytest.raises(InputError, match="a process of doomed was killed, most likely for want of memory"):
+    with pytest.raises(InputError, match="a process that reads data was killed, most likely because memory ran out"):
         list(parallel_map(kill, None, range(4), num_workers=2, title="doomed", unit="item"))
 
 

@@ -16,9 +16,8 @@ from shared.encoder_file import save_encoder
 from shared.errors import InputError
 from shared.fid import Extractor, FeatureStatistics
 from shared.fid.__main__ import FidConfig, main, score
-from shared.fid.features import build_feature_network
+from shared.fid.features import build_feature_network, network_of
 from shared.fid.folder import find_images, image_statistics, read_ahead
-from shared.fid.sides import network_of
 from shared.files.atomic import sha256
 from shared.visualise import save_png
 
@@ -45,7 +44,7 @@ def no_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(inputs: Path, **changes: object) -> FidConfig:
-    given = {"real": inputs / "real", "generated": inputs / "generated", "encoder": inputs / "encoder.safetensors", "device": "cpu"}
+    given = {"real": inputs / "real", "generated": inputs / "generated", "features": str(inputs / "encoder.safetensors"), "device": "cpu"}
     return FidConfig(**(given | {"subsets": 5} | changes))  # type: ignore[arg-type]
 
 
@@ -72,14 +71,14 @@ def test_folders_to_lines_and_json(inputs: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_saved_statistics_give_the_same_result(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    score(config(inputs, save_real=tmp_path / "real.npz"))
     first = capsys.readouterr().out
     score(config(inputs, real=tmp_path / "real.npz"))
     assert capsys.readouterr().out == first
 
 
 def test_statistics_of_other_weights_or_sizes_are_refused(inputs: Path, tmp_path: Path) -> None:
-    score(config(inputs, save_statistics=tmp_path / "real.npz"))
+    score(config(inputs, save_real=tmp_path / "real.npz"))
     for name, message in (("weights", "features: weights 0123 and "), ("resize", "features: resize 0123 and none")):
         with np.load(tmp_path / "real.npz") as stored:
             np.savez(tmp_path / f"{name}.npz", **(dict(stored) | {name: np.array("0123")}))
@@ -103,7 +102,7 @@ def test_real_images_are_read_once(inputs: Path, tmp_path: Path, capsys: pytest.
     changed = capsys.readouterr()
     assert "copy: 100%" in changed.err and changed.out != first.out
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "park"})
-    score(config(inputs, encoder=tmp_path / "e.safetensors", cache=cache))
+    score(config(inputs, features=str(tmp_path / "e.safetensors"), cache=cache))
     assert len(list(cache.iterdir())) == 3
 
 
@@ -120,7 +119,7 @@ def test_a_damaged_cache_is_made_again(inputs: Path, tmp_path: Path, capsys: pyt
 def test_without_features_only_the_frechet_distance(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score(config(inputs, json=tmp_path / "with.json"))
     capsys.readouterr()
-    score(config(inputs, statistics_only=True, json=tmp_path / "without.json"))
+    score(config(inputs, moments_only=True, json=tmp_path / "without.json"))
     _, _, kernel, _ = capsys.readouterr().out.splitlines()
     assert kernel == "KD-seg: needs the features of both sides, which are not there"
     given, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("with", "without"))
@@ -145,7 +144,7 @@ def test_two_files_of_pytorch_fid_need_no_network(
     monkeypatch.setattr("shared.fid.sides.INCEPTION_DIM", 16)  # 2048 take seconds
     for name, shift in (("a", 0.0), ("b", 0.5)):
         np.savez(tmp_path / f"{name}.npz", mu=np.full(16, shift), sigma=np.eye(16))
-    score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", encoder=None))
+    score(config(inputs, real=tmp_path / "a.npz", generated=tmp_path / "b.npz", features="inception"))
     distance, kernel = capsys.readouterr().out.splitlines()
     assert distance == "FID (Inception-2015, D=16, N=not recorded/not recorded): 4.0000"
     assert kernel == "KID: needs the features of both sides, which are not there"
@@ -169,49 +168,76 @@ def test_sets_of_different_size_are_remarked(inputs: Path, tmp_path: Path, caplo
     for index in range(2):
         save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "small" / f"{index}.png")
     score(config(inputs, generated=tmp_path / "small"))
-    assert "16 × 24 and 32 × 48" in caplog.text
+    assert "real: 32 × 48; " in caplog.text and "small: 16 × 24): the distance also measures the resizing" in caplog.text
 
 
 def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None:
     save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "single" / "0.png")
     with pytest.raises(InputError, match="single holds 1 image"):
         score(config(inputs, generated=tmp_path / "single"))
-    with pytest.raises(InputError, match="weights and encoder are both given"):
+    with pytest.raises(InputError, match=r"weights .* is an encoder file, which holds its own; leave weights out"):
         config(inputs, weights=tmp_path / "weights.pth")
     with pytest.raises(InputError, match="batch_size is 0"):
         config(inputs, batch_size=0)
-    with pytest.raises(InputError, match=r"cannot be downloaded \(no network in tests\).* or give --features efficientnet_lite0"):
-        score(config(inputs, encoder=None, features="inception"))
-    with pytest.raises(InputError, match="features is lite0; give auto, inception, efficientnet_lite0 or torchvision/NAME, or an encoder"):
-        config(inputs, encoder=None, features="lite0")
-    with pytest.raises(InputError, match="efficientnet_lite0 has one file only"):
-        config(inputs, encoder=None, features="efficientnet_lite0", weights=tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="features efficientnet_lite0 and encoder are both given"):
-        config(inputs, features="efficientnet_lite0")
+    with pytest.raises(
+        InputError, match=r"cannot be downloaded \(no network in tests\).* --weights FILE, or give --features efficientnet_lite0"
+    ):
+        score(config(inputs, features="inception"))
+    with pytest.raises(InputError, match=r"weights\.pth; the ImageNet weights of efficientnet_lite0 were expected there"):
+        score(config(inputs, features="efficientnet_lite0", weights=tmp_path / "weights.pth"))
 
 
 def test_without_inceptions_weights_it_is_fd_lite0(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    score(config(inputs, encoder=None, save_statistics=tmp_path / "real.npz"))
+    score(config(inputs, features="auto", save_real=tmp_path / "real.npz"))
     first = capsys.readouterr().out
     assert "FD-lite0 (EfficientNet-Lite0, D=320, N=6/6): " in first and "KD-lite0" in first
-    score(config(inputs, encoder=None, real=tmp_path / "real.npz"))
+    score(config(inputs, features="auto", real=tmp_path / "real.npz"))
     assert capsys.readouterr().out == first
 
 
-def test_auto_takes_the_network_of_statistics(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever weights are at hand: the other side has to be seen by the same network."""
+def test_auto_takes_the_network_of_statistics(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever weights are available: the other side has to be seen by the same network."""
     asked: list[str] = []
-    monkeypatch.setattr("shared.fid.sides.build_feature_network", lambda name, **_: asked.append(name))
+    monkeypatch.setattr("shared.fid.features.build_feature_network", lambda name, **_: asked.append(name))
     for label in ("EfficientNet-Lite0", "Inception-2015", "another"):
-        statistics = FeatureStatistics(4, extractor=Extractor(label))
-        network_of(config(inputs, encoder=None), [[], statistics])
-        network_of(config(inputs, encoder=None, features="torchvision/alexnet"), [statistics])
+        for features in ("auto", "torchvision/alexnet"):
+            network_of(config(inputs, features=features), torch.device("cpu"), [Extractor(label)])
     assert asked[::2] == ["efficientnet_lite0", "inception", "auto"]
     assert asked[1::2] == ["torchvision/alexnet"] * 3
 
 
+def finished_segmenter(run: Path, encoder: Path, head: str = "softmax") -> None:
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    (run / "evaluation.json").write_text(json.dumps({"head": head, "dataset": "park"}))
+    shutil.copy(encoder, run / "encoder.safetensors")
+
+
+def test_the_encoder_of_the_newest_segmenter(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Never that of the run whose embeddings are judged."""
+    with pytest.raises(InputError, match="give an encoder file with --features"):
+        score(config(inputs, features="encoder"))
+    finished_segmenter(tmp_path / "runs/seg.train/park-softmax-001", inputs / "encoder.safetensors")
+    finished_segmenter(tmp_path / "runs/seg.train/park-embedding-002", inputs / "encoder.safetensors", head="embedding")
+    save_encoder(
+        tmp_path / "runs/seg.train/park-embedding-002/encoder.safetensors",
+        build_backbone("tiny"),
+        {"backbone": "tiny", "output_stride": 16, "dataset": "park"},
+    )
+    score(config(inputs, features="encoder"))
+    assert f"FD-seg (tiny encoder {sha256(inputs / 'encoder.safetensors')[:8]}" in capsys.readouterr().out
+
+
+def test_unknown_features_are_refused(inputs: Path) -> None:
+    for name, near in (("inceptionn", "inception"), ("encodr", "encoder"), ("efficientnet_lite", "efficientnet_lite0")):
+        with pytest.raises(InputError, match=rf"unknown features '{name}' \(did you mean {near}\?\); .* or torchvision/NAME or an encoder"):
+            config(inputs, features=name)
+    with pytest.raises(InputError, match="leave weights out"):
+        config(inputs, features="encoder", weights=inputs / "weights.pth")
+
+
 def test_the_program(inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [inputs / "real", inputs / "generated", "--encoder", inputs / "encoder.safetensors", "--device", "cpu"]
+    arguments = [inputs / "real", inputs / "generated", "--features", inputs / "encoder.safetensors", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["shared.fid", *map(str, arguments)])
     main()
     assert "FD-seg (tiny encoder" in capsys.readouterr().out
@@ -238,7 +264,7 @@ def damaged(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nothing", "no PNG or JPEG image in"),
+        ("nothing", "no image (.png/.jpg/.jpeg/.bmp/.webp/.tif/.tiff) in"),
         ("one image", "holds 1 image; a distance between distributions needs at least 2"),
         ("cut short", "2.png: "),
         ("no image", "2.png: "),
@@ -247,7 +273,7 @@ def damaged(folder: Path, kind: str) -> Path:
 )
 def test_folders_that_cannot_be_compared(inputs: Path, tmp_path: Path, kind: str, message: str, invoke: Callable[..., Any]) -> None:
     """On either side: one line that names the file, status 1, and no result."""
-    wrong, output = damaged(tmp_path / "wrong", kind), ["--encoder", inputs / "encoder.safetensors", "--json", "result.json"]
+    wrong, output = damaged(tmp_path / "wrong", kind), ["--features", inputs / "encoder.safetensors", "--json", "result.json"]
     for sides in ((wrong, inputs / "generated"), (inputs / "real", wrong)):
         outcome = invoke("shared.fid", *sides, *output, "--cache", "cache")
         errors = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
@@ -264,7 +290,7 @@ def test_palettes_grey_and_mixed_sizes_are_images_too(inputs: Path, tmp_path: Pa
     colours.quantize(16).save(folder / "a.png")
     colours.quantize(16).convert("RGB").save(folder / "b.png")
     colours.convert("L").resize((40, 20)).save(folder / "c.png")
-    score(config(inputs, generated=folder, save_statistics=None, json=tmp_path / "result.json", statistics_only=True))
+    score(config(inputs, generated=folder, save_real=None, json=tmp_path / "result.json", moments_only=True))
     assert json.loads((tmp_path / "result.json").read_text())["count_generated"] == 3
     network = build_feature_network(str(inputs / "encoder.safetensors"))
     palette, plain, _ = image_statistics(network, read_ahead(find_images(folder), 2), total=3).features  # type: ignore[misc]

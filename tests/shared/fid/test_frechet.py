@@ -184,7 +184,7 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("mu, sigma")
     np.save(tmp_path / "array.npy", np.zeros(3))
     expected = {
-        "missing.npz": "no statistics file",
+        "missing.npz": "no file",
         "other.npz": "lacks mu and sigma; it holds weights",
         "shapes.npz": r"mu \(3,\) and sigma \(2, 2\)",
         "nan.npz": "no finite mean",

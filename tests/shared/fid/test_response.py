@@ -58,7 +58,7 @@ def test_growth_with_the_number_of_images() -> None:
 def test_the_same_seed_gives_the_same_figures(encoder: Path, tmp_path: Path, invoke: Callable[..., Any]) -> None:
     found = []
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
-        command = ["shared.fid.response", *SCENES, 8, "--images", 8, "--encoder", encoder, "-o", tmp_path / name, "--seed", seed]
+        command = ["shared.fid.response", *SCENES, 8, "--images", 8, "--features", encoder, "-o", tmp_path / name, "--seed", seed]
         assert invoke(*command).status == 0
         found.append(json.loads((tmp_path / name / "response.json").read_text())["results"])
     assert found[0] == found[1] != found[2]
@@ -67,8 +67,8 @@ def test_the_same_seed_gives_the_same_figures(encoder: Path, tmp_path: Path, inv
 def test_refusals(encoder: Path, tmp_path: Path, invoke: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="images is 7; it must be at least 8"):
         ResponseConfig(output=tmp_path, images=7)
-    refused = invoke("shared.fid.response", *SCENES, 7, "--encoder", encoder, "-o", tmp_path / "out")
+    refused = invoke("shared.fid.response", *SCENES, 7, "--features", encoder, "-o", tmp_path / "out")
     assert refused.status == 1 and "the validation split has 7 images; at least 8 are needed" in refused.errors
-    dry = invoke("shared.fid.response", *SCENES, 9, "--encoder", encoder, "-o", tmp_path / "out", "--dry-run")
+    dry = invoke("shared.fid.response", *SCENES, 9, "--features", encoder, "-o", tmp_path / "out", "--dry-run")
     assert dry.status == 0 and "would spoil 4 of 8 images of scenes-19 in 5 ways; FD-seg" in dry.output
     assert not (tmp_path / "out").exists()

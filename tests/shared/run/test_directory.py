@@ -25,9 +25,14 @@ def test_metrics_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     run.start({})
     for step in (1, 2, 3):
         run.log_metrics(step, {"loss": float(step), "bad": float("nan")})
-    run.forget_after(2)
+        run.log_metrics(step, {"val/miou": 0.1})
+    run.forget_after(2, evaluated=1)
     run.close()
-    assert [(entry["step"], entry["loss"], entry["bad"]) for entry in run.metrics()] == [(1, 1.0, None), (2, 2.0, None)]
+    assert [{**entry, "seconds": 0} for entry in run.metrics()] == [
+        {"step": 1, "seconds": 0, "loss": 1.0, "bad": None},
+        {"step": 1, "seconds": 0, "val/miou": 0.1},
+        {"step": 2, "seconds": 0, "loss": 2.0, "bad": None},
+    ]
 
 
 def test_environment_names_versions_and_command(tmp_path: Path) -> None:
@@ -51,7 +56,7 @@ def test_a_half_written_last_line_is_left_out_and_others_are_named(tmp_path: Pat
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
     assert [entry["step"] for entry in run.metrics()] == [1, 2]
-    run.forget_after(1)
+    run.forget_after(1, evaluated=1)
     assert path.read_text() == '{"step": 1}\n'
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match=r"line 2 of .*metrics.jsonl is damaged"):

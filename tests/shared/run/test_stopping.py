@@ -1,11 +1,13 @@
 """A request to stop ends a program in order: after the step, saved, with a status of its own."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,30 @@ import torch
 from shared.data import DataConfig, build_dataset
 from shared.data.loader import build_train_loader
 from shared.data.spec import Sample
+from shared.run import stopping
 from shared.run.checkpoint import read_checkpoint
-from shared.run.stopping import REPEATS, STOPPED, StopRequest
+from shared.run.program import one_line_errors
+from shared.run.stopping import REPEATS, STOPPED, StopRequest, interruptible, leave_signals_to_parent, starting_processes
 from tests.launcher import Launcher
 
 Invoke = Callable[..., Any]
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that go on only where a test says so."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals) -> None:
+def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals, clock: list[float]) -> None:
     before, stop, finished = signal.getsignal(number), StopRequest(), []
     for step in stop.watch(range(5)):
         if step == 2:
             signal.raise_signal(number)
+            clock[0] += REPEATS
             signal.raise_signal(number)
         finished.append(step)
         assert stop.due() == (step == 2)
@@ -36,13 +49,12 @@ def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.S
     assert signal.getsignal(number) is before
 
 
-def test_a_second_request_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.monotonic()
+def test_a_second_request_ends_the_step(clock: list[float]) -> None:
     stop = StopRequest()
     with pytest.raises(KeyboardInterrupt):
         for _ in stop.watch(range(2)):
             signal.raise_signal(signal.SIGTERM)
-            monkeypatch.setattr(time, "monotonic", lambda: now + REPEATS + 1)
+            clock[0] += REPEATS + 0.1
             signal.raise_signal(signal.SIGTERM)
             pytest.fail("the second signal was not heeded")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -58,6 +70,63 @@ def test_an_ignored_signal_stays_ignored() -> None:
             assert not stop.due()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_stays_one_whatever_a_library_makes_of_it(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, one_line_errors():
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:  # as code in Rust and C++ does that knows no such error
+            raise ValueError("could not determine the shape of object type") from error
+    assert left.value.code == STOPPED
+    assert capsys.readouterr().err.startswith("stopped: ")
+    with pytest.raises(ValueError, match="our own mistake"), one_line_errors():  # in the next program
+        raise ValueError("our own mistake")
+
+
+def _begin_slowly(meet: Any) -> None:
+    meet.wait()
+    leave_signals_to_parent()
+
+
+def test_signals_in_the_first_moment_of_a_worker_are_left_to_the_parent_too() -> None:
+    meet = multiprocessing.Barrier(2)
+    with interruptible():
+        with starting_processes():
+            worker = multiprocessing.Process(target=_begin_slowly, args=(meet,))
+            worker.start()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+        meet.wait()
+    worker.join()
+    assert worker.exitcode == 0
+
+
+def _stay(said: Connection) -> None:
+    leave_signals_to_parent()
+    said.send("begun")
+    time.sleep(600)
+
+
+def _start_and_die(said: Connection) -> None:
+    begun, hear = multiprocessing.Pipe()
+    multiprocessing.Process(target=_stay, args=(hear,)).start()
+    begun.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_ends_when_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_ORPHAN_SECONDS", 0.02)
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.Process(target=_start_and_die, args=(theirs,))
+    parent.start()
+    theirs.close()
+    parent.join()
+    assert parent.exitcode == -signal.SIGKILL
+    assert ours.poll(60), "the worker, which holds the other end, is still there"
+    with pytest.raises(EOFError):
+        ours.recv()
 
 
 def _slowly(sample: Sample) -> Sample:
@@ -93,8 +162,7 @@ SETTINGS += ["--train.save_every", 1000, "--train.log_every", 3]
 def test_a_training_saves_leaves_with_its_own_status_and_continues_exactly(launcher: Launcher, invoke: Invoke) -> None:
     training = launcher.start("seg.train", *SETTINGS, "--train.steps", 100000, "--run_dir", "run")
     metrics = Path("run/metrics.jsonl")
-    while not metrics.is_file() or not metrics.read_text():
-        time.sleep(0.02)
+    training.run_until(lambda: metrics.is_file() and metrics.read_text() != "")
     os.killpg(training.pid, signal.SIGTERM)
     assert training.wait() == STOPPED, training.errors
     assert "is saved; the same command with --run_dir run continues" in training.errors

@@ -1,4 +1,4 @@
-"""The step with each discriminator: that it runs, how many parameters it has, the largest batch and the goals by hand."""
+"""The step with each discriminator: that it runs, how many parameters it has, and the largest batch by hand."""
 
 import pytest
 import torch
@@ -13,7 +13,6 @@ from synth.benchmark.discriminators import (
     PLAIN,
     batch_table,
     discriminator_contestants,
-    discriminator_goals,
     discriminator_parameters,
     option_contestants,
 )
@@ -50,13 +49,6 @@ def test_the_largest_batch_by_hand() -> None:
     table = batch_table([result(19, 1, 1400), result(40, 1, 2400)], {(OUR_PAIR, 19): 100, (OUR_PAIR, 40): 100}, memory=10_000)
     assert table.rows == [[OUR_PAIR, str(8400 // 250), str(8400 // 500), ""]]
     assert batch_table([], {}).rows == []
-
-
-def test_goals() -> None:
-    time, memory = discriminator_goals([result(19, 1.0, 100), result(10_000, 1.1, 120)])
-    assert (time.value, memory.value) == (pytest.approx(1.1), pytest.approx(1.2))
-    assert [goal.verdict for goal in (time, memory)] == ["stretch met", "missed"]
-    assert all(goal.value is None for goal in discriminator_goals([]))
 
 
 def test_options_compute_the_same(case: Case) -> None:

@@ -9,7 +9,8 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from synth.benchmark.static_kernels import CompiledKernel, KernelCase, compile_kernels, kernel_cases
+from synth.benchmark.kernels import CompiledKernel, KernelCase, compile_kernel, kernel_cases
+from synth.kernels.triton_bags import DTYPES
 
 PER_BYTE = 9  # instructions that an H100 issues while it moves a byte
 # instructions per number, of float32 and bfloat16: measured with Triton 3.9, and a little more; bytes of each that move at least
@@ -26,13 +27,12 @@ BOUNDS = {
 
 def compile_or_skip(case: KernelCase) -> CompiledKernel:
     try:
-        (compiled,) = compile_kernels([case])
+        return compile_kernel(case)
     except (FileNotFoundError, PermissionError, ImportError) as error:
         pytest.skip(f"Triton cannot compile for NVIDIA GPUs here: {error}")
-    return compiled
 
 
-@pytest.mark.parametrize("case", kernel_cases(128, [torch.float32, torch.bfloat16]), ids=lambda case: f"{case.name}, {case.dtype}")
+@pytest.mark.parametrize("case", kernel_cases([torch.float32, torch.bfloat16]), ids=lambda case: f"{case.name}, {case.dtype}")
 def test_the_kernels_are_lean(case: KernelCase) -> None:
     """Rows of 128 numbers; all but the long bags, which caches feed, wait for memory rather than for instructions."""
     compiled = compile_or_skip(case)
@@ -46,18 +46,20 @@ def test_the_kernels_are_lean(case: KernelCase) -> None:
 
 def test_a_count_of_instructions_sees_more_work() -> None:
     """A weighted bag multiplies each number once more."""
-    plain, weighted = (compile_or_skip(case) for case in kernel_cases(128, [torch.float32]) if case.name.startswith("bags, long"))
+    plain, weighted = (compile_or_skip(case) for case in kernel_cases([torch.float32]) if case.name.startswith("bags, long"))
     assert 0.5 <= weighted.instructions_per_number - plain.instructions_per_number <= 4
 
 
 @pytest.mark.parametrize("obstacle", ["", "no compiler here"])
 def test_the_benchmark_tells_of_them(obstacle: str, tmp_path: Path, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile_one(cases: list[KernelCase]) -> list[CompiledKernel]:
+    def one_case(dtypes: list[torch.dtype]) -> list[KernelCase]:
         if obstacle:
             raise RuntimeError(obstacle)
-        return [compile_or_skip(cases[0])]
+        return [case]
 
-    monkeypatch.setattr("synth.benchmark.static_kernels.compile_kernels", compile_one)
+    case = kernel_cases([torch.float32])[0]
+    compile_or_skip(case)
+    monkeypatch.setattr("synth.benchmark.kernels.kernel_cases", one_case)
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     outcome = invoke("synth.benchmark", "--what", "[kernels]", "--maps", 1, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors
@@ -68,6 +70,6 @@ def test_the_benchmark_tells_of_them(obstacle: str, tmp_path: Path, invoke: Call
 @pytest.mark.long
 @pytest.mark.parametrize("width", [3, 16, 64, 100, 1024])
 def test_no_kernel_spills(width: int) -> None:
-    for case in kernel_cases(width):
+    for case in kernel_cases(DTYPES, width):
         compiled = compile_or_skip(case)
         assert compiled.spilled_bytes == 0 and compiled.registers <= 255, compiled

@@ -79,7 +79,7 @@ def test_the_row_of_ignored_pixels_stays() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("car=0.5*tram+0.5*car", "mix car: tram is no class of town; its classes are road, traffic light, car"),
+        ("car=0.5*tram+0.5*car", "mix car: unknown class of town 'tram'; choose one of road, traffic light, car"),
         ("car=1*road-1*road", "mix car: nothing is left of the parts"),
     ],
 )

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from shared.data.loader import Batch
+from shared.data.batch import Batch
 from synth.generator import SpadeGenerator
 from synth.semantics import build_semantics
 from synth.training.schedule import measure_statistics, update_average
