@@ -168,7 +168,7 @@ def test_sets_of_different_size_are_remarked(inputs: Path, tmp_path: Path, caplo
     for index in range(2):
         save_png(np.zeros((16, 24, 3), np.uint8), tmp_path / "small" / f"{index}.png")
     score(config(inputs, generated=tmp_path / "small"))
-    assert "16 × 24 and 32 × 48" in caplog.text
+    assert "real: 32 × 48; " in caplog.text and "small: 16 × 24)" in caplog.text
 
 
 def test_mistakes_are_told_before_any_work(inputs: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def damaged(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nothing", "no PNG or JPEG image in"),
+        ("nothing", "no image (.png/.jpg/"),
         ("one image", "holds 1 image; a distance between distributions needs at least 2"),
         ("cut short", "2.png: "),
         ("no image", "2.png: "),
