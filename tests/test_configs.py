@@ -1,100 +1,228 @@
-"""Every file under configs/ is accepted by its program, with data in the published layout."""
+"""Every file under configs/ runs from end to end with data in the published layout, in pictures of several sizes: small networks, few
+steps, and all that follows a training."""
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
-from seg.config import SegConfig
-from shared.config import parse_config
+from shared.files.tensor_file import read_tensors
+from shared.visualise import label_storage
 from synth.comparison.arms import options_of
+from synth.comparison.commands import CommandLog
+from tests.programs import invoke_program
 from tests.shared.data.made_data import MAKERS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SYNTH = sorted((CONFIGS / "synth").rglob("*.yaml"))
 SEG = sorted((CONFIGS / "seg").rglob("*.yaml"))
+SIZES = ((24, 40), (40, 24), (33, 30))
+Options = list[object]
+Invoke = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Where a data set lies, by its name."""
     folders: dict[str, Path] = {}
 
     def root(name: str) -> Path:
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp(name)
-            MAKERS[name](folders[name])
+            MAKERS[name](folders[name], SIZES)
         return folders[name]
 
     return root
 
 
-@pytest.mark.parametrize("path", SEG, ids=lambda path: path.stem)
-def test_segmentation_config(path: Path, made: Callable[[str], Path], invoke: Callable[..., Any]) -> None:
+@pytest.fixture(scope="module")
+def small_data(made: Callable[[str], Path]) -> Callable[[dict[str, Any]], Options]:
+    """Options that put made data in the place of a config's `data`: of scenes fewer and smaller ones."""
+
+    def options(data: dict[str, Any]) -> Options:
+        if data["name"] != "scenes":
+            return ["--data.root", made(data["name"])]
+        scenes = {"height": 32, "width": 64, "train_length": 4, "val_length": 3}
+        return [part for key, value in scenes.items() for part in (f"--data.scenes.{key}", value)]
+
+    return options
+
+
+def run(invoke: Invoke, program: str, *arguments: object) -> str:
+    """The output of a program that must succeed."""
+    outcome = invoke(program, *arguments)
+    assert outcome.status == 0, outcome.errors
+    return str(outcome.output)
+
+
+# --- Segmentation: train, stop, continue, evaluate, predict, export ---------------------------------------------------------
+
+SMALL_SEG: Options = ["--model.pretrained", "false", "--model.backbone", "tiny", "--model.width", 16, "--data.num_workers", 0]
+SMALL_SEG += ["--train.batch_size", 2, "--train.steps", 3, "--train.eval_every", 2, "--train.log_every", 1, "--train.threads", 1]
+
+
+def small_input(config: dict[str, Any]) -> Options:
+    """Sizes of the same kind as those that the config gives."""
+    given = config.get("input", {})
+    return [part for key, size in (("crop", [32, 32]), ("resize", [28, 36])) if key in given for part in (f"--input.{key}", size)]
+
+
+@pytest.mark.parametrize("path", [*SEG, CONFIGS / "data/own_16bit.yaml"], ids=lambda path: path.stem)
+def test_segmentation_runs_from_end_to_end(
+    path: Path, small_data: Callable[..., Options], made: Callable[[str], Path], invoke: Invoke, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(path.read_text())
+    base: Options = ["--config", path] if "data" in config else ["--data", path]
+    data = config.get("data", config)
+    command = ["seg.train", *base, *small_data(data), *SMALL_SEG, *small_input(config), "--run_dir", "run"]
+    assert "checked labels and sizes" in run(invoke, *command, "--train.stop_after", 2) or data["name"] == "scenes"
+    assert "run: continuing after step 2" in run(invoke, *command)
+    steps = [line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()) if "val/miou" in line]
+    assert steps == [2, 3]
+
+    run(invoke, "seg.evaluate", "run", "--batch_size", 2, "-o", "figures.json")
+    at_the_end, again = (json.loads(Path(file).read_text()) for file in ("run/evaluation.json", "figures.json"))
+    assert all(again[key] == at_the_end[key] for key in ("miou", "class_pixels", "labelled_pixels"))
+
+    pictures = Path("pictures")
+    pictures.mkdir()
+    for number, size in enumerate(SIZES):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)).save(pictures / f"{number}.png")
+    run(invoke, "seg.predict", "run", pictures, "-o", "predicted")
+    for number, (height, width) in enumerate(SIZES):
+        with Image.open(f"predicted/labels/{number}.png") as ids:
+            assert ids.size == (width, height)
+
+    run(invoke, "seg.export", "run", "-o", "exports")
+    kinds = {"encoder.safetensors": "encoder/1"}
+    if config.get("head") != "softmax":
+        kinds["class_embeddings.safetensors"] = "class embeddings/1"
+    assert {file.name for file in Path("exports").iterdir()} == kinds.keys()
+    for name, kind in kinds.items():
+        first, second = (read_tensors(Path(folder, name), kind)[0] for folder in ("run", "exports"))
+        assert all(torch.equal(first[key], second[key]) for key in first | second)
+
+
+# --- Segmentation: the networks in their own sizes --------------------------------------------------------------------------
+
+
+def networks() -> list[Path]:
+    """A config for each network that the configs have, by encoder, head and normalisation."""
+    kinds: dict[tuple[Any, ...], Path] = {}
+    for path in SEG:
+        config = yaml.safe_load(path.read_text())
+        model = config.get("model", {})
+        kinds.setdefault((model.get("backbone"), config.get("head"), model.get("norm"), config.get("train", {}).get("precision")), path)
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize("path", networks(), ids=lambda path: path.stem)
+def test_whole_network_and_its_memory(path: Path, made: Callable[[str], Path], invoke: Invoke) -> None:
     data = yaml.safe_load(path.read_text())["data"]["name"]
     root = [] if data == "scenes" else ["--data.root", made(data)]
-    outcome = invoke("seg.train", "--config", path, *root, "--model.pretrained", "false", "--dry-run")
-    assert outcome.status == 0, outcome.errors
-    assert "largest batch" in outcome.output
+    output = run(invoke, "seg.train", "--config", path, *root, "--model.pretrained", "false", "--data.num_workers", 0, "--dry-run")
+    assert "largest batch" in output
 
 
-@pytest.mark.parametrize("path", [path for path in SEG if path.parent.name == "paper"], ids=lambda path: path.stem)
-def test_paper_configs_train_as_the_paper(path: Path) -> None:
-    """SGD from the first step at the full rate, decay on everything, no limit of gradients, raw class vectors, a fixed temperature."""
-    config = parse_config(SegConfig, ["--config", str(path)], program="seg.train")
-    train, loss = config.train, config.loss
-    settings = (train.optimizer, train.learning_rate, train.backbone_factor, train.weight_decay, train.warmup, train.clip_norm)
-    assert settings == ("sgd", 0.01, 0.1, 1e-4, 0.0, None)
-    assert config.model.pretrained and config.model.output_stride == 16 and config.model.normalise == "after_upsampling"
-    if config.head == "embedding":
-        assert (train.class_turn, loss.temperature, loss.distance, loss.candidates) == (None, 0.05, "squared", "neighbours")
-        assert (loss.margin, loss.margin_weight, loss.hardest, loss.class_weights) == (0.2, 1.0, None, None)
+# --- Synthesis: compare (train, generate, score, report), then generate and score one of its generators -----------------------
+
+SMALL_SYNTH: Options = ["--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4, "--loss.vgg_weight", 0]
+SMALL_SYNTH += ["--train.batch_size", 2, "--train.steps", 1, "--train.log_every", 1, "--train.threads", 1, "--data.num_workers", 0]
+SMALL_SYNTH += ["--seeds", "[0]", "--jobs", 1, "--samples", 2, "--pictures", 2, "--features", "encoder"]
 
 
 @pytest.fixture(scope="module")
-def segmenters(
-    tmp_path_factory: pytest.TempPathFactory, made: Callable[[str], Path], invoke: Callable[..., Any]
-) -> Callable[[list[str]], Path]:
+def segmenters(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Callable[[Options], Path]:
     """A folder with the runs embedding and softmax on a data set, trained for a step."""
     folders: dict[str, Path] = {}
 
-    def runs(data: list[object]) -> Path:
+    def runs(data: Options) -> Path:
         key = " ".join(map(str, data))
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("segmenters")
             for head in ("embedding", "softmax"):
-                settings = ["--head", head, "--train.steps", 1, "--train.batch_size", 2, "--model.width", 16, "--data.num_workers", 0]
-                outcome = invoke("seg.train", *data, *settings, "--run_dir", folders[key] / head)
-                assert outcome.status == 0, outcome.errors
+                options: Options = ["--head", head, "--input.crop", "[32, 32]", *SMALL_SEG, "--train.steps", 1]
+                run(invoke, "seg.train", *data, *options, "--run_dir", folders[key] / head)
         return folders[key]
 
     return runs
 
 
+@pytest.fixture
+def quick_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of a comparison are run here: the same programs without the time to import torch. Of its report the page is left out."""
+
+    def run_here(log: CommandLog, command: Sequence[str], output: Path | None) -> tuple[int, float]:
+        began = time.perf_counter()
+        outcome = invoke_program(command[0], *command[1:])
+        assert outcome.status == 0, outcome.errors
+        return outcome.status, time.perf_counter() - began
+
+    monkeypatch.setattr(CommandLog, "_run", run_here)
+    monkeypatch.setattr("synth.training.schedule.STATISTICS_BATCHES", 2)
+    monkeypatch.setattr("shared.report.render.to_html", lambda report: "")
+
+
+def small_images(config: dict[str, Any]) -> Options:
+    """The smallest size that the generator can make twice as wide as high, and what the mode and the discriminator need with it."""
+    side = {"normal": 32, "more": 64, "most": 128}[config["generator"].get("upsampling", "normal")]
+    options: Options = ["--input.size", f"[{side}, {2 * side}]"]
+    if "load_size" in config["input"]:
+        options += ["--input.load_size", f"[{side + 8}, {2 * side + 8}]"]
+    return [*options, *(["--discriminator.depth", 3] if config["discriminator"].get("depth", 4) > 5 else [])]
+
+
+def fewer_variants(config: dict[str, Any]) -> Options:
+    """Of many variants one of each kind: unchanged, with embeddings of its own, trained otherwise, and with semantics of its own."""
+    kinds = {tuple(sorted(variant)): (name, variant) for name, variant in reversed(config.get("variants", {}).items())}
+    if not kinds:
+        return []
+    base = "segmentation.json"
+    small = {"data": {"num_workers": 0}, "model": {"width": 16}, "input": {"crop": [32, 32]}, "train": {"steps": 1, "batch_size": 2}}
+    Path(base).write_text(json.dumps(small))
+    return ["--variants", json.dumps(dict(kinds.values())), "--segmentation", base]
+
+
+@pytest.mark.usefixtures("quick_comparison")
 @pytest.mark.parametrize("path", SYNTH, ids=lambda path: path.stem)
-def test_synthesis_config(
-    path: Path,
-    made: Callable[[str], Path],
-    segmenters: Callable[..., Path],
-    invoke: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+def test_synthesis_runs_from_end_to_end(
+    path: Path, small_data: Callable[..., Options], segmenters: Callable[[Options], Path], invoke: Invoke, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(CONFIGS.parent)  # a comparison may name the settings file of its segmentation
-    data = yaml.safe_load(path.read_text())["data"]
-    name = data["name"]
-    where: list[object] = ["--data.name", name]
-    if name == "scenes":
-        scenes = data.get("scenes", {}) | {"height": 32, "width": 64, "train_length": 4, "val_length": 2}
-        where += [part for key, value in scenes.items() for part in (f"--data.scenes.{key}", value)]
-    else:
-        where += ["--data.root", made(name), *(["--data.cityscapes.classes", "all"] if name == "cityscapes" else [])]
-    runs = segmenters(where)
-    root = [] if name == "scenes" else ["--data.root", made(name)]
-    given = ["--embeddings", runs / "embedding/class_embeddings.safetensors", "--segmenter", runs / "softmax", "--features", "encoder"]
-    outcome = invoke("synth.compare", "--config", path, *root, *given, "--loss.vgg_weight", 0, "--dry-run")
-    assert outcome.status == 0, outcome.errors
-    assert "trainings; embeddings" in outcome.output
+    config = yaml.safe_load(path.read_text())
+    data = config["data"]
+    kept = {key: value for key, value in data.items() if key != "num_workers"}
+    runs = segmenters(
+        [*options_of({f"data.{key}": value for key, value in kept.items() if key != "scenes"}), *_classes(data), *small_data(data)]
+    )
+    given = ["--embeddings", runs / "embedding/class_embeddings.safetensors", "--segmenter", runs / "softmax"]
+    command = ["synth.compare", "--config", path, *small_data(data), *SMALL_SYNTH, *small_images(config), *fewer_variants(config), *given]
+    run(invoke, *command, "--run_dir", "comparison")
+    report = json.loads(Path("comparison/report/report.json").read_text())
+    assert report["runs"] and all({"FD-seg", "KD-seg", "mIoU"} <= arm["scores"].keys() for arm in report["runs"])
+
+    arm, labels = Path(report["runs"][0]["run_dir"]), Path("comparison/real/labels")
+    ignored = label_storage(len(json.loads(Path("comparison/real/classes.json").read_text())))[1]
+    codes: Options = ["--label_offset", 0, "--ignore_value", ignored]
+    if config["input"].get("instance_edges"):
+        codes += ["--instances", labels]
+    run(invoke, "synth.generate", arm, labels, *codes, "-o", "made")
+    run(invoke, "synth.score", arm, labels, *codes, "--real", "comparison/real/images", "--encoder", runs / "softmax/encoder.safetensors")
+    size = Image.open(next(Path("comparison/real/images").rglob("*.png"))).size
+    made = {file.relative_to("made") for file in Path("made").rglob("*.png")}
+    assert made == {file.relative_to(labels) for file in labels.rglob("*.png")}
+    assert {Image.open(Path("made", file)).size for file in made} == {size}
+
+
+def _classes(data: dict[str, Any]) -> Options:
+    """How many classes built-in scenes have."""
+    return ["--data.scenes.num_classes", data["scenes"]["num_classes"]] if data["name"] == "scenes" else []
 
 
 VARIANTS = [
@@ -107,7 +235,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("path", "name", "program"), VARIANTS, ids=lambda part: getattr(part, "stem", part))
-def test_settings_of_a_variant(path: Path, name: str, program: str, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_variant(path: Path, name: str, program: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a change of what the comparison's settings files say."""
     monkeypatch.chdir(CONFIGS.parent)
     config = yaml.safe_load(path.read_text())

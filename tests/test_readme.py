@@ -33,3 +33,11 @@ def test_documented_command_parses(command: str, invoke: Callable[..., Any], tmp
     arguments = [argument.replace("$(DEMO)", "runs/demo") for argument in arguments]
     outcome = invoke(program, *arguments, "--print_config")
     assert outcome.status == 0, outcome.errors
+
+
+def test_tests_that_documents_name_exist() -> None:
+    found = {match for path in DOCUMENTS for match in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", path.read_text(encoding="utf-8"))}
+    assert len(found) > 15
+    for file, test in found:
+        assert (ROOT / file).is_file(), file
+        assert not test or f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"

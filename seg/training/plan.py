@@ -5,6 +5,7 @@ import torch
 from seg.config import SegConfig
 from seg.inputs import training_size
 from seg.model import Segmenter
+from seg.networks.deeplab import DeepLabV3Plus
 from seg.training.memory import memory_plan
 from shared.config import to_dict, to_yaml
 from shared.data.early_check import EarlyCheck
@@ -23,15 +24,18 @@ def require_possible(config: SegConfig, model: Segmenter, size: tuple[int, int],
     """
     height, width = size
     count, backbone = config.train.batch_size, config.model.backbone
-    obstacle = shape_obstacle(model, (count, 3, height, width), training=True, upsample=False)
+    pads = isinstance(model.network, DeepLabV3Plus)  # so that features never vanish, and those of two images have two values at least
+    obstacle = None if pads and count > 1 else shape_obstacle(model, (count, 3, height, width), training=True, upsample=False)
     if obstacle is not None:
         raise InputError(
             f"{backbone} cannot be trained on batches of {count} image{'s' if count > 1 else ''} of {height}x{width} (height x width): "
             f"{obstacle}. Change train.batch_size or input.crop"
         )
     smallest = config.input.resize or (None if early is None else early.smallest)
-    obstacle = None if smallest is None else shape_obstacle(model, (1, 3, *smallest), training=False, upsample=False)
-    if smallest is not None and obstacle is not None:
+    if smallest is None or pads:
+        return
+    obstacle = shape_obstacle(model, (1, 3, *smallest), training=False, upsample=False)
+    if obstacle is not None:
         raise InputError(
             f"{backbone} cannot look at validation images of {smallest[0]}x{smallest[1]} (height x width): {obstacle}. Set input.resize"
         )

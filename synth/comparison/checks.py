@@ -54,22 +54,24 @@ def require_arms(config: CompareConfig, arms: Iterable[Arm], embeddings: ClassEm
     Args:
         embeddings: of arms that have none of their own.
     """
-    protocol = options_of(flatten({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
     for arm in {(arm.semantics, arm.discriminator, arm.variant): arm for arm in arms}.values():
         try:
-            _require_arm(_settings_of(arm, config, protocol), embeddings, dataset)
+            _require_arm(_settings_of(arm, config), embeddings, dataset)
         except InputError as error:
             raise InputError(f"{arm.title} cannot be trained: {error}") from error
     build_perceptual(choose_perceptual(config.loss), config.loss.vgg_weights)
 
 
-def _settings_of(arm: Arm, config: CompareConfig, protocol: list[str]) -> SynthConfig:
+def _settings_of(arm: Arm, config: CompareConfig) -> SynthConfig:
     """Those of its training. Class embeddings that are yet to be learned are stood in for by random vectors."""
     variant = Variant() if arm.variant is None else config.variants[arm.variant]
     semantics = "random" if variant.seg and arm.semantics in READS_EMBEDDINGS else arm.semantics
-    kind = [] if arm.discriminator is None else ["--discriminator.name", arm.discriminator]
-    chosen = ["--semantics", semantics, *kind, *options_of(variant.synth), "--train.seed", str(arm.seed)]
-    return parse_config(SynthConfig, [*protocol, *chosen], program="synth.train")
+    protocol = {field.name: getattr(config, field.name) for field in fields(Protocol)}
+    settings = SynthConfig(**protocol, semantics=semantics)
+    changes = variant.synth if arm.discriminator is None else {"discriminator.name": arm.discriminator, **variant.synth}
+    if not changes:
+        return settings
+    return parse_config(SynthConfig, [*options_of(flatten(to_dict(settings))), *options_of(changes)], program="synth.train")
 
 
 def _require_arm(settings: SynthConfig, embeddings: ClassEmbeddings | None, dataset: SegmentationDataset) -> None:

@@ -33,8 +33,9 @@ def require_possible(
     height, width = size
     for scale, network in enumerate(discriminator.children()):
         assert isinstance(network, PatchDiscriminator)
-        layers = nn.Sequential(*network.children())
-        obstacle = shape_obstacle(layers, (2 * count, network.semantic_width + 3, height, width), training=True)
+        shape = (2 * count, network.semantic_width + 3, height, width)
+        # layers that pad by 2 leave more than one value of all that is larger
+        obstacle = None if max(height, width) > 2 else shape_obstacle(nn.Sequential(*network.children()), shape, training=True)
         if obstacle is not None:
             raise InputError(
                 f"the discriminator cannot look at images of {in_pixels(size)} (height x width): at scale {scale}, of {height}x{width}, "

@@ -1,6 +1,9 @@
-"""Small data sets in the published layouts, with every label value that may occur."""
+"""Small data sets in the published layouts, with every label value that may occur.
 
-from collections.abc import Callable
+The makers take the sizes (height, width) of the samples: of several, every split has each at least once.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,12 @@ from PIL import Image
 from scipy.io import savemat
 
 HEIGHT, WIDTH = 24, 40
+Size = tuple[int, int]
+Sizes = Sequence[Size]
+ONE_SIZE = ((HEIGHT, WIDTH),)
 
 
-def save_image(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
+def save_image(path: Path, size: Size = (HEIGHT, WIDTH)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
 
@@ -24,9 +30,9 @@ def save_values(path: Path, values: np.ndarray) -> None:
         Image.fromarray(values).save(path)
 
 
-def every_value(*values: int, kind: type[np.unsignedinteger] = np.uint8) -> np.ndarray:
+def every_value(*values: int, kind: type[np.unsignedinteger] = np.uint8, size: Size = (HEIGHT, WIDTH)) -> np.ndarray:
     """(H, W): the values one after the other, repeated."""
-    return np.resize(np.array(values, kind), (HEIGHT, WIDTH))
+    return np.resize(np.array(values, kind), size)
 
 
 def write_list(path: Path, *names: str) -> None:
@@ -34,90 +40,109 @@ def write_list(path: Path, *names: str) -> None:
     path.write_text("".join(f"{name}\n" for name in names))
 
 
-def cityscapes(root: Path) -> None:
+def cityscapes(root: Path, sizes: Sizes = ONE_SIZE) -> None:
     for split in ("train", "val"):
         for town in ("aachen", "ulm"):
-            stem = f"{split}/{town}/{town}_000000_000019"
-            save_image(root / f"leftImg8bit/{stem}_leftImg8bit.png")
-            save_values(root / f"gtFine/{stem}_gtFine_labelIds.png", every_value(*range(34)))
-            save_values(root / f"gtFine/{stem}_gtFine_labelTrainIds.png", every_value(*range(19), 255))
-            save_values(root / f"gtFine/{stem}_gtFine_instanceIds.png", every_value(7, 26000, 26001, kind=np.uint16))
-            save_values(root / f"gtFine/{stem}_gtFine_color.png", every_value(1))
+            for number, size in enumerate(sizes):
+                stem = f"{split}/{town}/{town}_{number:06d}_000019"
+                save_image(root / f"leftImg8bit/{stem}_leftImg8bit.png", size)
+                save_values(root / f"gtFine/{stem}_gtFine_labelIds.png", every_value(*range(34), size=size))
+                save_values(root / f"gtFine/{stem}_gtFine_labelTrainIds.png", every_value(*range(19), 255, size=size))
+                save_values(root / f"gtFine/{stem}_gtFine_instanceIds.png", every_value(7, 26000, 26001, kind=np.uint16, size=size))
+                save_values(root / f"gtFine/{stem}_gtFine_color.png", every_value(1, size=size))
 
 
-def voc(root: Path) -> None:
-    for name in ("2007_000032", "2007_000033", "2011_003255", "2012_000001"):
-        save_image(root / f"JPEGImages/{name}.jpg")
-    palette = Image.fromarray(every_value(*range(21), 255), mode="P")
-    palette.putpalette([*range(256)] * 3)
-    for name, folders in {"2007_000032": ("", "Aug"), "2007_000033": ("",), "2011_003255": ("Aug",)}.items():
-        for folder in folders:
-            path = root / f"SegmentationClass{folder}/{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            palette.save(path)
-    lists = root / "ImageSets/Segmentation"
-    write_list(lists / "train.txt", "2007_000032")
-    write_list(lists / "val.txt", "2007_000033")
-    write_list(
-        lists / "train_aug.txt", *(f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png" for name in ("2011_003255", "2007_000032"))
-    )
+def voc(root: Path, sizes: Sizes = ONE_SIZE) -> None:
+    lists: dict[str, list[str]] = {"train": [], "val": [], "train_aug": []}
+    for number, size in enumerate(sizes):
+        train, val, other = (f"{year}_{first + 100 * number:06d}" for year, first in ((2007, 32), (2007, 33), (2011, 3255)))
+        for name, folders in {train: ("", "Aug"), val: ("",), other: ("Aug",), f"2012_{1 + number:06d}": ()}.items():
+            save_image(root / f"JPEGImages/{name}.jpg", size)
+            for folder in folders:
+                path = root / f"SegmentationClass{folder}/{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                palette = Image.fromarray(every_value(*range(21), 255, size=size), mode="P")
+                palette.putpalette([*range(256)] * 3)
+                palette.save(path)
+        lists["train"].append(train)
+        lists["val"].append(val)
+        lists["train_aug"] += [f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png" for name in (other, train)]
+    for name, lines in lists.items():
+        write_list(root / f"ImageSets/Segmentation/{name}.txt", *lines)
 
 
-def ade20k(root: Path) -> None:
+def ade20k(root: Path, sizes: Sizes = ONE_SIZE) -> None:
     for split, short in (("training", "train"), ("validation", "val")):
-        for number in (1, 2):
-            save_image(root / f"images/{split}/ADE_{short}_{number:08d}.jpg")
-            save_values(root / f"annotations/{split}/ADE_{short}_{number:08d}.png", every_value(*range(151)))
+        for number, size in enumerate([*sizes, *sizes], 1):
+            save_image(root / f"images/{split}/ADE_{short}_{number:08d}.jpg", size)
+            save_values(root / f"annotations/{split}/ADE_{short}_{number:08d}.png", every_value(*range(151), size=size))
 
 
-def ade20k_full(root: Path) -> None:
+def ade20k_full(root: Path, sizes: Sizes = ONE_SIZE) -> None:
     for split, short in (("training", "train"), ("validation", "val")):
-        stem = root / f"images/ADE/{split}/urban/street/ADE_{short}_00000001"
-        save_image(stem.with_suffix(".jpg"))
-        values = every_value(0, 2978, 312, 3148, 1, 3156, kind=np.uint16)
-        colours = np.stack([values // 256 * 10 + 3, values % 256, values % 7], axis=-1).astype(np.uint8)
-        Image.fromarray(colours).save(f"{stem}_seg.png")
-        Image.fromarray(colours).save(f"{stem}_parts_1.png")
-        save_image(stem / "instance_000.png")
+        for number, size in enumerate(sizes, 1):
+            stem = root / f"images/ADE/{split}/urban/street/ADE_{short}_{number:08d}"
+            save_image(stem.with_suffix(".jpg"), size)
+            values = every_value(0, 2978, 312, 3148, 1, 3156, kind=np.uint16, size=size)
+            colours = np.stack([values // 256 * 10 + 3, values % 256, values % 7], axis=-1).astype(np.uint8)
+            Image.fromarray(colours).save(f"{stem}_seg.png")
+            Image.fromarray(colours).save(f"{stem}_parts_1.png")
+            save_image(stem / "instance_000.png", size)
 
 
-def coco_stuff10k(root: Path) -> None:
+def coco_stuff10k(root: Path, sizes: Sizes = ONE_SIZE) -> None:
     """Both the published and the converted files."""
-    published = every_value(*(label for label in range(183) if label not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)))
-    for split, number in (("train", 9), ("test", 25)):
-        name = f"COCO_train2014_{number:012d}"
-        save_image(root / f"images/{name}.jpg")
-        save_values(root / f"annotations/{name}.mat", published)
-        write_list(root / f"imageLists/{split}.txt", name)
-        save_image(root / f"images/{split}2014/{name}.jpg")
-        save_values(root / f"annotations/{split}2014/{name}_labelTrainIds.png", every_value(*range(172)))
+    published = [label for label in range(183) if label not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)]
+    for split, first in (("train", 9), ("test", 25)):
+        names = [f"COCO_train2014_{first + 100 * number:012d}" for number in range(len(sizes))]
+        for name, size in zip(names, sizes):
+            save_image(root / f"images/{name}.jpg", size)
+            save_values(root / f"annotations/{name}.mat", every_value(*published, size=size))
+            save_image(root / f"images/{split}2014/{name}.jpg", size)
+            save_values(root / f"annotations/{split}2014/{name}_labelTrainIds.png", every_value(*range(172), size=size))
+        write_list(root / f"imageLists/{split}.txt", *names)
 
 
-def coco_stuff(root: Path) -> None:
-    for split, number in (("train2017", 9), ("train2017", 25), ("val2017", 139), ("val2017", 285)):
-        save_image(root / f"{split}/{number:012d}.jpg")
-        save_values(root / f"stuffthingmaps/{split}/{number:012d}.png", every_value(*range(182), 255))
-        save_values(root / f"instances/{split}/{number:012d}.png", every_value(1, 300, kind=np.uint16))
+def coco_stuff(root: Path, sizes: Sizes = ONE_SIZE) -> None:
+    for split, first in (("train2017", 9), ("val2017", 139)):
+        for number, size in enumerate(sizes):
+            name = f"{first + 1000 * number:012d}"
+            save_image(root / f"{split}/{name}.jpg", size)
+            save_values(root / f"stuffthingmaps/{split}/{name}.png", every_value(*range(182), 255, size=size))
+            save_values(root / f"instances/{split}/{name}.png", every_value(1, 300, kind=np.uint16, size=size))
 
 
-def coco_lvis(root: Path) -> None:
-    """As the builder leaves it; the second val image is from train2017."""
-    for folder, number in (("train2017", 9), ("train2017", 25), ("train2017", 30), ("val2017", 139)):
-        save_image(root / f"{folder}/{number:012d}.jpg")
-    for split, numbers in (("train", [9, 25]), ("val", [30, 139])):
-        for start, number in enumerate(numbers):
-            save_values(root / f"coco_lvis/{split}/{number:012d}.png", every_value(*range(325 * start, 1285), kind=np.uint16))
-        write_list(root / f"coco_lvis/{split}.txt", *(f"{number:012d}" for number in numbers))
+def coco_lvis(root: Path, sizes: Sizes = ONE_SIZE) -> None:
+    """As the builder leaves it; every second val image is from train2017."""
+    names: dict[str, list[str]] = {"train": [], "val": []}
+    for number, size in enumerate(sizes):
+        for split, folder, first, start in (("train", "train2017", 9, 0), ("val", "train2017", 30, 0), ("val", "val2017", 139, 325)):
+            name = f"{first + 1000 * number:012d}"
+            save_image(root / f"{folder}/{name}.jpg", size)
+            save_values(root / f"coco_lvis/{split}/{name}.png", every_value(*range(start, 1285), kind=np.uint16, size=size))
+            names[split].append(name)
+    for split, listed in names.items():
+        write_list(root / f"coco_lvis/{split}.txt", *listed)
 
 
-def camvid(root: Path) -> None:
+def camvid(root: Path, sizes: Sizes = ONE_SIZE) -> None:
     for split in ("train", "val"):
-        for name in ("0001TP_006690", "0001TP_006720"):
-            save_image(root / f"{split}/{name}.png")
-            save_values(root / f"{split}annot/{name}.png", every_value(*range(12)))
+        for number, size in enumerate(sizes):
+            name = f"0001TP_{6690 + 30 * number:06d}"
+            save_image(root / f"{split}/{name}.png", size)
+            save_values(root / f"{split}annot/{name}.png", every_value(*range(12), size=size))
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {
+def own_folder(root: Path, sizes: Sizes = ONE_SIZE) -> None:
+    """The default layout of data.name folder, with 16-bit labels of 300 classes."""
+    for split in ("train", "val"):
+        for number, size in enumerate(sizes):
+            save_image(root / f"images/{split}/{number}.jpg", size)
+            save_values(root / f"labels/{split}/{number}.png", every_value(*range(300), 65535, kind=np.uint16, size=size))
+    write_list(root / "classes.txt", *(f"class {number}" for number in range(300)))
+
+
+MAKERS: dict[str, Callable[..., None]] = {
     "cityscapes": cityscapes,
     "voc": voc,
     "ade20k": ade20k,
@@ -126,4 +151,5 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "coco_stuff": coco_stuff,
     "coco_lvis": coco_lvis,
     "camvid": camvid,
+    "folder": own_folder,
 }

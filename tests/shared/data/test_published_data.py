@@ -116,6 +116,18 @@ def test_label_folders_of_other_data_sets(tmp_path, name, settings, folder, coun
     assert dataset[0].label_map.flatten()[:60].tolist() in found.values()
 
 
+def test_files_that_converters_leave_beside_the_labels_are_no_labels(tmp_path):
+    made(tmp_path, "coco_stuff")
+    for split, number in (("train2017", 9), ("val2017", 139)):
+        save_values(tmp_path / f"stuffthingmaps/{split}/{number:012d}_labelTrainIds.png", every_value(170))
+    train, val = made(tmp_path, "coco_stuff"), made(tmp_path, "coco_stuff", "val")
+    assert [train[0].name, val[0].name] == ["000000000009", "000000000139"]
+    assert ids_of(train, 183) == [*range(182), -1]
+    assert list(labels_found(train, tmp_path, "stuffthingmaps/train2017")) == ["000000000009"]
+    with pytest.raises(InputError, match=r"000000000009_labelTrainIds\.png is no label map by its name"):
+        labels_found(train, tmp_path, "stuffthingmaps/train2017/000000000009_labelTrainIds.png")
+
+
 def test_voc(tmp_path):
     train, val = made(tmp_path, "voc"), made(tmp_path, "voc", "val")
     assert [train[0].name, val[0].name] == ["2007_000032", "2007_000033"]

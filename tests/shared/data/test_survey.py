@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.data import DataConfig, build_dataset
 from shared.data.config import FolderConfig
-from shared.data.survey import Survey, _evenly, complaint, look_over, take_sample
+from shared.data.early_check import check_early
 from shared.errors import InputError
 from tests.shared.data.made_data import MAKERS
 from tests.test_bad_input import require_one_line
@@ -57,7 +57,8 @@ def test_a_class_that_is_ignored_is_said(
     tmp_path: Path, made: Any, settings: Any, share: str, name: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = folder(write(tmp_path, *made), **settings)
-    look_over(build_dataset(config, "train"), build_dataset(config, "val"))
+    for split in ("train", "val"):
+        check_early(build_dataset(config, split))  # type: ignore[arg-type]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(line.startswith(f"warning: {share} of the pixels in the 2 label maps of ") for line in lines)
     assert all(f"class {name} never occurs there" in line and advice in line for line in lines)
@@ -65,7 +66,7 @@ def test_a_class_that_is_ignored_is_said(
 
 def test_the_setting_that_is_proposed_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = build_dataset(folder(write(tmp_path, *BLACK_AND_WHITE), label_values=[0, 255], ignore_value=None), "train")
-    look_over(dataset)
+    check_early(dataset)
     assert capsys.readouterr().out == ""
     assert dataset[0].label_map[::8, ::8].tolist() == [[0, 1], [1, 0], [1, 0], [1, 1]]
 
@@ -80,37 +81,29 @@ def test_the_setting_that_is_proposed_is_right(tmp_path: Path, capsys: pytest.Ca
 )
 def test_nothing_is_said_of_usual_labels(tmp_path: Path, made: Any, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Some ignored pixels; a class that no sample has; both, but hardly a pixel is ignored."""
-    look_over(build_dataset(folder(write(tmp_path, *made), **settings), "train"))
+    check_early(build_dataset(folder(write(tmp_path, *made), **settings), "train"))
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_nothing_is_said_of_published_data(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     MAKERS[name](tmp_path)
-    look_over(build_dataset(DataConfig(name, str(tmp_path)), "train"))  # type: ignore[arg-type]
+    check_early(build_dataset(DataConfig(name, str(tmp_path)), "train"))  # type: ignore[arg-type]
     assert capsys.readouterr().out == ""
 
 
-def test_a_sample_lies_evenly_and_says_that_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in (1, 2, 5, 64, 100):
-        order = _evenly(count)
-        assert sorted(order) == list(range(count))
-    assert _evenly(8)[:4] == [0, 4, 2, 6]
-    monkeypatch.setattr("shared.data.survey.MOST_SAMPLES", 3)
-    dataset = build_dataset(folder(write(tmp_path, *BLACK_AND_WHITE, count=9)), "val")
-    survey = take_sample(dataset)  # type: ignore[arg-type]
-    assert len(survey.statistics.names) == 3 and not survey.whole
-    assert "62.5% of the pixels in 3 of the 9 label maps of val are ignored" in complaint(survey, dataset)
+def test_a_sample_says_that_it_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_early(build_dataset(folder(write(tmp_path, *BLACK_AND_WHITE, count=9)), "val"), seconds=0)
+    assert "62.5% of the pixels in 1 of the 9 label maps of val are ignored" in capsys.readouterr().out
 
 
-def test_one_labelled_pixel_is_looked_for_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.data.survey.MOST_SAMPLES", 2)
+def test_one_labelled_pixel_is_looked_for_to_the_end(tmp_path: Path) -> None:
     dataset = build_dataset(folder(write(tmp_path, [[255, 255]], "road sky", count=9)), "train")
     with pytest.raises(InputError, match="nothing is labelled in the train split of folder: every pixel of its 9 label maps is ignored"):
-        look_over(dataset)
+        check_early(dataset, seconds=0)
     Image.fromarray(np.zeros((8, 16), np.uint8)).save(tmp_path / "labels/train/7.png")
-    survey = take_sample(dataset)  # type: ignore[arg-type]
-    assert 2 < len(survey.statistics.names) <= 9 and survey.statistics.pixels.tolist() == [128, 0]
+    found = check_early(dataset, seconds=0)
+    assert found is not None and 1 <= found.checked <= 9
 
 
 # ---- programs ----------------------------------------------------------------------------------------------------------
@@ -149,11 +142,5 @@ def test_an_evaluation_without_labels_is_refused(tmp_path: Path, invoke: Invoke)
     data = ["--data.name", "folder", "--data.root", "data", "--data.num_workers", 0]
     assert invoke(*SEG, *data, "--run_dir", "run").status == 0
     write(tmp_path / "data", [[255, 255]], "road sky", splits=("val",))
-    require_one_line(invoke("seg.evaluate", "run", "--output", "e.json"), "nothing is labelled in the val split")
+    require_one_line(invoke("seg.evaluate", "run", "--json", "e.json"), "nothing is labelled in the val split")
     assert not (tmp_path / "e.json").exists()
-
-
-def test_whole_and_sample(tmp_path: Path) -> None:
-    dataset = build_dataset(folder(write(tmp_path, *BLACK_AND_WHITE)), "train")
-    survey = take_sample(dataset)  # type: ignore[arg-type]
-    assert survey == Survey(survey.statistics, 2) and survey.whole and survey.absent == ["object"] and survey.ignored == 0.625

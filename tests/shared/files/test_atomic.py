@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InputError
-from shared.files.atomic import atomic_write, keep_as, leftovers, write_text
+from shared.files.atomic import atomic_write, keep_as, leftovers, require_name, write_text
 
 
 def test_success_replaces_the_old_file(tmp_path: Path) -> None:
@@ -67,3 +67,28 @@ def test_only_files_of_dead_writers_are_leftovers(tmp_path: Path) -> None:
     for name in (f".a.json.{child}.tmp", f".b.json.{os.getpid()}.tmp", ".mine.tmp", "c.json"):
         (tmp_path / name).touch()
     assert [path.name for path in leftovers(tmp_path)] == [f".a.json.{child}.tmp"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u6f22" * 85, "y" * 245 + "\u00e9" * 5])
+def test_names_of_255_bytes(tmp_path: Path, name: str) -> None:
+    with atomic_write(tmp_path / name) as temporary:
+        temporary.write_text("text")
+        assert temporary != tmp_path / name and temporary.name.startswith(".") and leftovers(tmp_path) == []
+    keep_as(tmp_path / name, tmp_path / ("z" * 255))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "z" * 255])
+    assert (tmp_path / name).read_text() == "text"
+    require_name(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "\u6f22" * 86])
+def test_longer_names_are_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="its name is longer than a name may be, most often 255 bytes"):
+        write_text(tmp_path / name, "text")
+    with pytest.raises(InputError, match=r"its name has 25\d bytes, and may have 255"):
+        require_name(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_written_as_an_escape(tmp_path: Path) -> None:
+    write_text(tmp_path / "list.txt", os.fsdecode(b"a\xff.png"))
+    assert (tmp_path / "list.txt").read_text() == "a\\udcff.png"
