@@ -24,6 +24,7 @@ from PIL import Image
 
 from shared.files.tensor_file import read_tensors
 from tests.programs import Outcome, invoke_program
+from tests.small import SEGMENTER, scenes, synthesis
 from tests.spoiling import Chance, spoil_bytes, spoil_picture, spoil_yaml, write_folder, write_tables
 
 SECONDS = 60
@@ -31,11 +32,9 @@ SECONDS = 60
 MEMORY = 6 * 2**30
 """Bytes of address space beyond what is taken at the start."""
 FOLDER = ["--data.name", "folder", "--data.root", "data", "--data.num_workers", 0]
-SCENES = ["--data.num_workers", 0, "--data.scenes.num_classes", 4, "--data.scenes.height", 32, "--data.scenes.width", 32]
-SCENES += ["--data.scenes.train_length", 2, "--data.scenes.val_length", 2, "--train.steps", 1, "--train.batch_size", 2]
-SEG = ["seg.train", *SCENES, "--model.width", 16]
-SMALL = ["--input.size", "[32, 32]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4, "--loss.vgg_weight", 0]
-SYNTH = ["synth.train", *SCENES, *SMALL, "--semantics", "random"]
+SCENES = [*scenes(classes=4, train=2, val=2, size=(32, 32)), "--train.steps", 1, "--train.batch_size", 2]
+SEG = ["seg.train", *SCENES, *SEGMENTER]
+SYNTH = ["synth.train", *SCENES, *synthesis((32, 32)), "--semantics", "random"]
 
 
 # --- Cases: spoil something and run a program on it -----------------------------------------------------------------------

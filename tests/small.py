@@ -12,7 +12,7 @@ SEGMENTER: list[object] = ["--model.width", 16]
 GENERATOR: list[object] = ["--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
 
 WITHOUT_PERCEPTUAL: list[object] = ["--loss.vgg_weight", 0]
-"""Else VGG-19's features would be asked for."""
+"""Else the features of a larger network would be computed."""
 
 
 def scenes(*, classes: int, train: int, val: int, size: tuple[int, int] = (32, 64), workers: int = 0) -> list[object]:
@@ -27,16 +27,27 @@ def synthesis(size: tuple[int, int] = (32, 64)) -> list[object]:
 
 
 def save_image(path: Path, size: tuple[int, int] = (24, 32)) -> None:
-    """A picture of noise, (height, width) pixels large."""
+    """A grey picture, (height, width) pixels large."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
+
+
+def save_labels(path: Path, value: int = 1, size: tuple[int, int] = (24, 32)) -> None:
+    """A label map of one class, (height, width) pixels large."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(size, value, np.uint8)).save(path)
 
 
 def require_one_line(outcome: Any, *parts: str) -> None:
-    """The program was refused: status 1, and one line on standard error that holds the parts."""
-    lines = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
-    assert outcome.status == 1, outcome.output + outcome.errors
+    """The program was refused, in one line that holds the parts."""
+    line = refusal(outcome)
+    assert all(part in line for part in parts), line
+
+
+def refusal(outcome: Any) -> str:
+    """The one line `error: …` of a program that was refused, after any progress bars."""
+    lines = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert outcome.status == 1, outcome
     assert len(lines) == 1, outcome.errors
     assert "Traceback" not in outcome.errors
-    for part in parts:
-        assert part in lines[0], lines[0]
+    return str(lines[0])

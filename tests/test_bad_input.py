@@ -6,28 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from shared.data import DataConfig, build_dataset
 from shared.data.statistics import class_statistics
 from shared.embedding_file import ClassEmbeddings
+from tests.small import require_one_line, save_image, save_labels
 
 Invoke = Callable[..., Any]
 SMALL = ["--data.num_workers", 0, "--train.steps", 2, "--train.batch_size", 1, "--train.eval_every", 2, "--model.width", 16]
 SCENES = [*SMALL, "--data.scenes.height", 32, "--data.scenes.width", 32, "--data.scenes.train_length", 2, "--data.scenes.val_length", 2]
-
-
-def save_image(path: Path, size: tuple[int, int] = (24, 32)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
-
-
-def save_labels(path: Path, value: int = 1, size: tuple[int, int] = (24, 32)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(size, value, np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -45,15 +34,6 @@ def folder(tmp_path: Path) -> Path:
 def train_on(folder: Path, *extra: object) -> list[object]:
     data = ["--data.name", "folder", "--data.root", folder, "--loss.num_neighbours", 2]
     return ["seg.train", *SMALL, *data, "--run_dir", "run", *extra]
-
-
-def require_one_line(outcome: Any, *parts: str) -> None:
-    """Exit status 1 and one line `error: …` with all of `parts`, after any progress bars."""
-    lines = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-    assert outcome.status == 1, outcome
-    assert len(lines) == 1, outcome.errors
-    assert "Traceback" not in outcome.errors
-    assert all(part in lines[0] for part in parts), lines[0]
 
 
 def test_the_correct_folder_trains(folder: Path, invoke: Invoke) -> None:

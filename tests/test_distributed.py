@@ -14,13 +14,13 @@ import torch
 
 from shared.files.tensor_file import read_tensors
 from shared.visualise import save_png
+from tests.small import SEGMENTER, scenes, synthesis
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]
 
-DATA = ["--data.num_workers", 0, "--data.scenes.num_classes", 7, "--data.scenes.height", 32, "--data.scenes.width", 64]
-DATA += ["--data.scenes.train_length", 9, "--data.scenes.val_length", 5, "--train.log_every", 1]
-SEG = [*DATA, "--model.width", 16, "--model.dropout", 0, "--train.steps", 3, "--train.eval_every", 3]
+DATA = [*scenes(classes=7, train=9, val=5), "--train.log_every", 1]
+SEG = [*DATA, *SEGMENTER, "--model.dropout", 0, "--train.steps", 3, "--train.eval_every", 3]
 SEG += ["--loss.class_weights", "inverse_sqrt"]
 # AdamW's steps are the signs of rounding errors too, where a gradient is nothing else
 SEG += ["--train.optimizer", "sgd", "--train.learning_rate", 0.1, "--train.clip_norm", 1]
@@ -29,8 +29,8 @@ SEG_RUNS = {
     "softmax": [*SEG, "--model.norm", "sync", "--head", "softmax"],
     "accumulated": [*SEG, "--model.norm", "group", "--loss.band_rows", 8],
 }
-SYNTH = [*DATA, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
-SYNTH += ["--discriminator.depth", 2, "--loss.vgg_weight", 0, "--loss.label_mix_weight", 0, "--train.steps", 1, "--train.ema_decay", "null"]
+SYNTH = [*DATA, *synthesis(), "--discriminator.depth", 2]
+SYNTH += ["--loss.label_mix_weight", 0, "--train.steps", 1, "--train.ema_decay", "null"]
 SYNTH += ["--train.fresh_fakes", "false"]
 SYNTH_RUNS = {
     "multiscale": [*SYNTH, "--generator.norm", "sync"],

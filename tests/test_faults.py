@@ -15,14 +15,22 @@ import torch
 
 from shared.run.checkpoint import read_checkpoint
 from tests.launcher import Launcher
+from tests.small import SEGMENTER, scenes, synthesis
 
 Invoke = Callable[..., Any]
-SCENES = ["--data.num_workers", 1, "--data.scenes.height", 32, "--data.scenes.width", 64, "--data.scenes.num_classes", 7]
-SCENES += ["--data.scenes.train_length", 6, "--data.scenes.val_length", 2, "--train.batch_size", 1, "--train.threads", 1]
-SCENES += ["--train.log_every", 3, "--train.save_every", 2]
-SEG = ["seg.train", *SCENES, "--model.width", 16, "--train.steps", 12, "--train.eval_every", 5]
-SYNTH = ["synth.train", *SCENES, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
-SYNTH += ["--loss.vgg_weight", 0, "--semantics", "random", "--train.steps", 6, "--generator.style_dim", 4]
+SCENES = [
+    *scenes(classes=7, train=6, val=2, workers=1),
+    "--train.batch_size",
+    1,
+    "--train.threads",
+    1,
+    "--train.log_every",
+    3,
+    "--train.save_every",
+    2,
+]
+SEG = ["seg.train", *SCENES, *SEGMENTER, "--train.steps", 12, "--train.eval_every", 5]
+SYNTH = ["synth.train", *SCENES, *synthesis(), "--semantics", "random", "--train.steps", 6, "--generator.style_dim", 4]
 
 
 def results(run: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[dict[str, Any]]]:

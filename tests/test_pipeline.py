@@ -13,17 +13,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from shared.embedding_file import ClassEmbeddings
 from shared.files.tensor_file import read_tensors, write_tensors
+from tests.small import SEGMENTER, scenes, synthesis
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]
 
 CLASSES = 7
-DATA = ["--data.num_workers", 0, "--data.scenes.num_classes", CLASSES, "--data.scenes.height", 32, "--data.scenes.width", 64]
-DATA += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 6]
+DATA = scenes(classes=CLASSES, train=8, val=6)
 SEG = [*DATA, "--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 3, "--train.save_every", 2, "--train.log_every", 2]
-SEG += ["--model.width", 16]
-SYNTH = [*DATA, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
-SYNTH += ["--loss.vgg_weight", 0, "--train.steps", 4, "--train.batch_size", 2, "--train.save_every", 1, "--train.log_every", 2]
+SEG += SEGMENTER
+SYNTH = [*DATA, *synthesis(), "--train.steps", 4, "--train.batch_size", 2, "--train.save_every", 1, "--train.log_every", 2]
 
 
 @pytest.fixture(scope="module")

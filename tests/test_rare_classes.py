@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from shared.files.tensor_file import read_tensors
+from tests.small import SEGMENTER, scenes
 
 Invoke = Callable[..., Any]
 
-DATA = ["--data.num_workers", 0, "--data.scenes.num_classes", 12, "--data.scenes.height", 32, "--data.scenes.width", 64]
-DATA += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 2]
-TRAIN = ["--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 6, "--model.width", 16, "--input.crop", "[24, 32]"]
+DATA = scenes(classes=12, train=8, val=2)
+TRAIN = ["--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 6, *SEGMENTER, "--input.crop", "[24, 32]"]
 SAMPLING = ["--sampling.repeat_threshold", 1, "--sampling.class_crop", 0.5]
 
 

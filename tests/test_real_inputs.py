@@ -23,7 +23,8 @@ from seg.inference import ViewConfig
 from shared.data.spec import DatasetSpec
 from shared.run.checkpoint import read_checkpoint
 from tests.programs import invoke_program
-from tests.test_bad_input import SMALL, require_one_line
+from tests.small import require_one_line
+from tests.test_bad_input import SMALL
 
 Invoke = Callable[..., Any]
 FOLDER = ["--data.name", "folder", "--data.root", "data"]

@@ -20,7 +20,8 @@ from shared.errors import InputError
 from shared.fid.remarks import remark
 from shared.report import EmbeddingMap, write_report
 from tests.shared.report.test_pages import PALETTE, comparison
-from tests.test_bad_input import SMALL, require_one_line, save_image, save_labels
+from tests.small import require_one_line, save_image, save_labels
+from tests.test_bad_input import SMALL
 
 ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]

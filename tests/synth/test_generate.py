@@ -27,6 +27,7 @@ from synth.images.styles import drawn_style
 from synth.inputs import eval_transform
 from synth.semantics.edges import instance_edges
 from synth.trained import describe, load_generator
+from tests.small import refusal
 
 Invoke = Callable[..., Any]
 SPEC = DatasetSpec("town", ("road", "sky", "car", "tree"), np.eye(4, 3, dtype=np.uint8) * 255)
@@ -107,13 +108,6 @@ def run_generate(invoke: Invoke, tmp_path: Path) -> Callable[..., dict[str, np.n
         return made
 
     return go
-
-
-def refusal(outcome: Any) -> str:
-    """The one line of an error."""
-    lines = [line for line in outcome.errors.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-    assert outcome.status == 1 and len(lines) == 1 and "Traceback" not in outcome.errors, outcome.errors
-    return lines[0]
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from synth.build import generator_from, opponent_from
 from synth.config import DiscriminatorConfig, GeneratorConfig, SynthConfig
 from synth.semantics import build_semantics
 from synth.training.step import Step
+from tests.small import scenes, synthesis
 
 Invoke = Callable[..., Any]
-SMALL = ["--data.num_workers", 0, "--data.scenes.num_classes", 30, "--data.scenes.height", 32, "--data.scenes.width", 64]
-SMALL += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 4, "--input.size", "[32, 64]", "--generator.width", 2]
-SMALL += ["--generator.hidden", 4, "--discriminator.width", 4, "--loss.vgg_weight", 0, "--train.steps", 4, "--train.batch_size", 2]
+SMALL = [*scenes(classes=30, train=8, val=4), *synthesis(), "--train.steps", 4, "--train.batch_size", 2]
 SMALL += ["--train.save_every", 1, "--train.log_every", 2, "--semantics", "random"]
 
 

@@ -20,6 +20,7 @@ from seg.model import build_segmenter, unit_norm
 from seg.networks.upsampling import resize, upsample_rows
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors
+from tests.small import SEGMENTER, scenes
 
 CLASSES, EMBEDDING_DIM = 7, 5
 EXACT = partial(exact_cross_entropy, impl="chunked")
@@ -176,8 +177,7 @@ def test_predictions_are_those_of_the_whole_output_without_its_memory(head: str,
 
 # --- The training program ---------------------------------------------------------------------------------------------
 
-TRAIN = ["seg.train", "--data.num_workers", 0, "--data.scenes.num_classes", 7, "--data.scenes.height", 32, "--data.scenes.width", 48]
-TRAIN += ["--data.scenes.train_length", 4, "--data.scenes.val_length", 2, "--model.width", 16]
+TRAIN = ["seg.train", *scenes(classes=7, train=4, val=2, size=(32, 48)), *SEGMENTER]
 TRAIN += ["--train.steps", 2, "--train.batch_size", 2, "--train.log_every", 1]
 
 

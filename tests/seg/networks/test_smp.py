@@ -10,10 +10,10 @@ import torch
 from seg.model import build_segmenter
 from seg.networks.smp import SmpNetwork
 from shared.errors import InputError
+from tests.small import scenes
 
 pytest.importorskip("segmentation_models_pytorch", reason="needs the extra `models`")
-SMALL = ["--data.scenes.height", 32, "--data.scenes.width", 64, "--data.scenes.train_length", 4, "--data.scenes.val_length", 2]
-SMALL += ["--data.num_workers", 0, "--train.steps", 2, "--train.batch_size", 2, "--data.scenes.num_classes", 300]
+SMALL = [*scenes(classes=300, train=4, val=2), "--train.steps", 2, "--train.batch_size", 2]
 
 
 @pytest.mark.parametrize("name", ["smp/segformer/mit_b0", "smp/UPerNet/resnet18", "smp/unet/mobilenet_v2"])

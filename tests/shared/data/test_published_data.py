@@ -45,8 +45,8 @@ def ids_of(dataset: SegmentationDataset, count: int) -> list[int]:
         ("ade20k", 150, (2, 2)),
         ("ade20k_full", 847, (1, 1)),
         ("coco_stuff10k", 182, (1, 1)),
-        ("coco_stuff", 182, (2, 2)),
-        ("coco_lvis", 1284, (2, 2)),
+        ("coco_stuff", 182, (1, 1)),
+        ("coco_lvis", 1284, (1, 2)),
     ],
 )
 def test_every_data_set(tmp_path, name, num_classes, lengths):
@@ -103,10 +103,10 @@ def test_a_generator_reads_the_label_folders_of_its_data_set(tmp_path):
     [
         ("coco_stuff10k", {}, "annotations", 2),
         ("coco_stuff10k", {"coco_stuff": CocoStuffConfig("png")}, "annotations/train2014", 1),
-        ("coco_stuff", {}, "stuffthingmaps/train2017", 2),
+        ("coco_stuff", {}, "stuffthingmaps/train2017", 1),
         ("ade20k_full", {}, "images/ADE/training", 1),
         ("ade20k", {}, "annotations/training", 2),
-        ("camvid", {}, "trainannot", 2),
+        ("camvid", {}, "trainannot", 1),
     ],
 )
 def test_label_folders_of_other_data_sets(tmp_path, name, settings, folder, count):

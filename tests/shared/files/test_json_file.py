@@ -47,7 +47,7 @@ def test_what_is_written_by_the_halves(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.start({"train": {"steps": 1}})
     run.log_metrics(1, {"loss": math.inf, "ok": 1.0})
-    run.forget_after(1)
+    run.forget_after(1, 1)
     run.close()
     for file in ("metrics.jsonl", "environment.json"):
         strict((tmp_path / "run" / file).read_text())

@@ -337,7 +337,9 @@ def test_what_is_under_way_is_finished_and_the_same_command_continues(
 
 def test_an_evaluation_tells_it_and_writes_nothing(whole: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_within(seg.inference, "predict_views", monkeypatch, call=1)
-    require_one_line(invoke("seg.evaluate", whole / "seg.train", "--output", "scores.json", "--data.num_workers", 1))
+    require_one_line(
+        invoke("seg.evaluate", whole / "seg.train", "--split", "train", "--batch_size", 1, "--json", "scores.json", "--data.num_workers", 1)
+    )
     assert not Path("scores.json").exists()
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+@pytest.fixture
+def handled_as_in_a_terminal() -> Iterator[None]:
+    """A shell starts what runs in its background with Ctrl-C ignored, the tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_step_is_finished_and_a_repeated_signal_counts_once(number: signal.Signals, clock: list[float]) -> None:
+def test_the_step_is_finished_and_a_repeated_signal_counts_once(
+    number: signal.Signals, clock: list[float], handled_as_in_a_terminal: None
+) -> None:
     before, stop, finished = signal.getsignal(number), StopRequest(), []
     for step in stop.watch(range(5)):
         if step == 2:

@@ -16,7 +16,7 @@ from shared.encoder_file import save_encoder
 from shared.visualise import save_label_png
 from tests.programs import invoke_program
 from tests.shared.data.made_data import MAKERS
-from tests.test_bad_input import require_one_line
+from tests.small import require_one_line
 
 Invoke = Callable[..., Any]
 SMALL = ["--data.num_workers", 0, "--input.size", "[32, 64]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
