@@ -49,6 +49,7 @@ class Command(NamedTuple):
 
 def run_commands(commands: Mapping[str, Command], program: str, description: str) -> None:
     """As `run_program`, for the command that the command line names; every one has settings and a help of its own."""
+    print_anything()
     with one_line_errors():
         arguments = sys.argv[1:]
         place = _place_of_command(arguments, commands)
