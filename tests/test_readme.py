@@ -33,3 +33,14 @@ def test_documented_command_parses(command: str, invoke: Callable[..., Any], tmp
     arguments = [argument.replace("$(DEMO)", "runs/demo") for argument in arguments]
     outcome = invoke(program, *arguments, "--print_config")
     assert outcome.status == 0, outcome.errors
+
+
+def test_the_tests_that_documents_name_exist() -> None:
+    """`tests/file.py::name`, and `::name` of the file named before it."""
+    named, path = 0, None
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text):
+        path = ROOT / file if file else path
+        assert path is not None and re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE), f"{file}::{name}"
+        named += 1
+    assert named >= 20

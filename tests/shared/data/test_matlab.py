@@ -35,9 +35,7 @@ def test_what_is_there_and_what_is_not(compressed: bool, tmp_path: Path) -> None
     path = write(tmp_path / "a.mat", np.ones((20, 30), np.uint8), compressed=compressed)
     with pytest.raises(KeyError):
         read_matrix(path, "T", max_values=600)
-    with pytest.raises(
-        InputError, match=r"does not hold as many values, or more than 599|cut short"
-    ):
+    with pytest.raises(InputError, match=r"does not hold as many values, or more than 599|cut short"):
         read_matrix(path, "S", max_values=599)
     for name in ("captions", "x"):
         with pytest.raises(InputError, match=r"the variable holds no matrix of (real )?numbers"):
