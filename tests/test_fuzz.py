@@ -9,7 +9,7 @@ from tests.programs import Outcome
 from tests.spoiling import Chance
 
 
-@pytest.mark.parametrize("number", range(3 * len(QUICK)))
+@pytest.mark.parametrize("number", range(2 * len(QUICK)))
 def test_spoilt_input_is_one_line(number: int) -> None:
     failure = run_case(number, seed=1, kinds=QUICK)
     assert failure is None, failure

@@ -41,3 +41,14 @@ def test_tests_that_documents_name_exist() -> None:
     for file, test in found:
         assert (ROOT / file).is_file(), file
         assert not test or f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_the_tests_that_documents_name_exist() -> None:
+    """`tests/file.py::name`, and `::name` of the file named before it."""
+    named, path = 0, None
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text):
+        path = ROOT / file if file else path
+        assert path is not None and re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE), f"{file}::{name}"
+        named += 1
+    assert named >= 20

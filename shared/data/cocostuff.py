@@ -15,6 +15,7 @@ from shared.data.classes import class_names
 from shared.data.config import CocoStuffConfig
 from shared.data.label_rules import LabelRule, LabelRules
 from shared.data.labels import LabelCodes, LabelTable
+from shared.data.matlab import read_matrix
 from shared.data.pairs import PairDataset, pair_files, plain_codes, read_list, require_folders
 from shared.data.pictures import MAX_PIXELS
 from shared.data.spec import DatasetSpec
@@ -88,14 +89,10 @@ class MatLabels:
         Raises:
             InputError: not a MATLAB file, no such variable in it, or a value out of range.
         """
-        from scipy.io import loadmat  # takes a second to import
-
         try:
-            values = loadmat(path, variable_names=["S"])["S"]
+            values = read_matrix(path, "S", max_values=max_pixels)
         except KeyError as error:
             raise InputError(f"{path} holds no variable S; expected an annotation file of COCO-Stuff10k") from error
-        except Exception as error:  # scipy names no common class of what damaged files raise
-            raise InputError(f"cannot read the MATLAB file {path}: {' '.join(str(error).split())}; repair or replace it") from error
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
             raise InputError(f"variable S of {path} is {values.dtype} of shape {values.shape}; a matrix of integers was expected")
         return LabelCodes(COCO_STUFF10K.num_classes, offset=1, ignore_value=0).decode(values, path)

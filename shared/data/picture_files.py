@@ -25,7 +25,7 @@ def picture_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _leads_back(path: Path) -> bool:
-    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
+    return path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path))
 
 
 def find_pictures(folder: Path, suffixes: tuple[str, ...], ending: str = "", others: tuple[str, ...] = ()) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -89,9 +90,10 @@ def _remark_versions(folder: Path, files: Sequence[Path]) -> None:
 
 
 def _remark_overlap(one: str, files: Sequence[Path], other: str, other_files: Sequence[Path]) -> None:
-    first, second = ({file.resolve() for file in some} for some in (files, other_files))
-    if Path(one).resolve() != Path(other).resolve() and first & second:
+    first, second = (set(map(os.path.realpath, some)) for some in (files, other_files))
+    if os.path.realpath(one) != os.path.realpath(other) and first & second:
         common, inside = len(first & second), ""
         for outer, inner in ((one, other), (other, one)):
-            inside = f"{inner} lies in {outer}: " if Path(inner).resolve().is_relative_to(Path(outer).resolve()) else inside
+            within = Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
+            inside = f"{inner} lies in {outer}: " if within else inside
         log.warning("%s%d images are on both sides, of %d and %d; the distance is smaller for it", inside, common, len(first), len(second))

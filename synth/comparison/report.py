@@ -18,7 +18,7 @@ from shared.visualise import colour_label_map, read_png, save_png
 from synth.comparison.arms import Arm
 from synth.comparison.commands import CommandLog
 from synth.comparison.config import CompareConfig
-from synth.comparison.scoring import segmented_file
+from synth.comparison.scoring import percent, segmented_file
 
 
 def shown_names(names: list[str], count: int) -> list[str]:
@@ -134,11 +134,11 @@ def segmentation_results(segmenter: RunDirectory, embeddings: ClassEmbeddings | 
     results = []
     for run in segmentation_runs(segmenter, embeddings):
         figures = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-        percent = {key: 100 * figures[key] for key in ("miou", "pixel_accuracy", "mean_accuracy", "fwiou")}
+        shares = {key: percent(figures[key]) for key in ("miou", "pixel_accuracy", "mean_accuracy", "fwiou")}
         title = "scores the images" if run is segmenter else "learned the embeddings"
         results.append(
             SegmentationResult(
-                title, figures["head"], num_images=figures["images"], seconds=figures["seconds"], steps=figures["step"], **percent
+                title, figures["head"], num_images=figures["images"], seconds=figures["seconds"], steps=figures["step"], **shares
             )
         )
     return results

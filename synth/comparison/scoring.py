@@ -1,6 +1,7 @@
 """Scores of generated images: distances to real ones in a feature network, and what a segmenter finds in them."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -220,11 +221,13 @@ class Scorer:
 
     def _segmented(self, images: Path) -> dict[str, Score]:
         figures, count = json.loads(segmented_file(images).read_text(encoding="utf-8")), len(self.names)
-        return {
-            MIOU: Score(MIOU, 100 * figures["miou"], None, count, count),
-            ACCURACY: Score(ACCURACY, 100 * figures["pixel_accuracy"], None, count, count),
-            FWIOU: Score(FWIOU, 100 * figures["fwiou"], None, count, count),
-        }
+        kinds = {MIOU: "miou", ACCURACY: "pixel_accuracy", FWIOU: "fwiou"}
+        return {kind: Score(kind, percent(figures[name]), None, count, count) for kind, name in kinds.items()}
+
+
+def percent(share: float | None) -> float:
+    """A share of an evaluation, where null stands for NaN."""
+    return math.nan if share is None else 100 * share
 
 
 def segmented_file(images: Path) -> Path:

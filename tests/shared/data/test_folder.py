@@ -80,3 +80,27 @@ def test_settings_are_checked():
         DataConfig(num_workers=-1)
     with pytest.raises(InputError, match="data set folder: unknown split 'test'; choose one of train, val"):
         FolderDataset(".", "test", FolderConfig())
+
+
+def test_values_of_the_classes(root):
+    """Any values, whose order is that of the classes; everything else is refused."""
+    Image.fromarray(np.array([[255, 0, 128], [7, 128, 0]], np.uint8)).save(root / "labels/val/2.png")
+    config = FolderConfig(label_values=[0, 255, 128], ignore_value=7)
+    dataset = FolderDataset(root, "val", config)
+    assert dataset[0].label_map.tolist() == [[1, 0, 2], [-1, 2, 0]]
+    with pytest.raises(InputError, match=r"2.png holds value 7; allowed are 0, 128, 255; these are not the label files"):
+        FolderDataset(root, "val", FolderConfig(label_values=[0, 255, 128], ignore_value=None))[0]
+    for values, ignored, message in (
+        ([0, 255], None, "label_values has 2 values for 3 classes"),
+        ([0, 255, 0], None, "label value 0 is that of class 2 and that of class 0 too"),
+        ([0, 1, 255], 255, "label value 255 is that of class 2 and ignored too"),
+        ([0, 1, 65536], None, "do not fit in 16 bits"),
+        ([0, 1, -3], None, "do not fit in 16 bits"),
+    ):
+        with pytest.raises(InputError, match=message):
+            FolderDataset(root, "val", FolderConfig(label_values=values, ignore_value=ignored))
+    with pytest.raises(InputError, match=r"label_offset and label_values are both given"):
+        FolderConfig(label_offset=1, label_values=[0, 1, 2])
+    Image.fromarray(np.array([[60000, 3, 4]], np.uint16)).save(root / "labels/val/2.png")
+    Image.fromarray(np.zeros((1, 3, 3), np.uint8)).save(root / "images/val/2.png")
+    assert FolderDataset(root, "val", FolderConfig(label_values=[3, 4, 60000], ignore_value=None))[0].label_map.tolist() == [[2, 0, 1]]

@@ -65,15 +65,16 @@ def test_a_distance_reads_what_a_data_set_reads(tmp_path: Path) -> None:
     assert all(image.shape == (3, 8, 12) for image in read_ahead(found, 2))
 
 
-def test_a_link_to_nothing_is_named(tmp_path: Path, invoke: Invoke) -> None:
+@pytest.mark.parametrize(("target", "reason"), [("nowhere.png", "No such file"), ("c.png", "Too many levels of symbolic links")])
+def test_a_link_to_nothing_is_named(target: str, reason: str, tmp_path: Path, invoke: Invoke) -> None:
     for side in ("real", "generated"):
         for name in "ab":
             save(tmp_path / side / f"{name}.png")
-    os.symlink("nowhere.png", tmp_path / "generated/c.png")
+    os.symlink(target, tmp_path / "generated/c.png")
     torch.manual_seed(0)
     save_encoder(tmp_path / "e.safetensors", build_backbone("tiny"), {"backbone": "tiny", "output_stride": 16, "dataset": "park"})
     outcome = invoke("shared.fid", "real", "generated", "--encoder", "e.safetensors", "--cache", "null", "--json", "out.json")
-    assert outcome.status == 1 and "cannot read the picture generated/c.png: No such file" in outcome.errors
+    assert outcome.status == 1 and f"cannot read the picture generated/c.png: {reason}" in outcome.errors
     assert not (tmp_path / "out.json").exists()
 
 
