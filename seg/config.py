@@ -209,6 +209,7 @@ FREE_ON_RESUME = {
     "dry_run",
     "data.root",
     "data.num_workers",
+    "data.max_pixels",
     "train.steps",
     "train.stop_after",
     "train.save_every",

@@ -41,7 +41,16 @@ from synth.comparison.report import (
     shown_names,
     versions_of,
 )
-from synth.comparison.scoring import Scorer, diversity_score, feature_networks, find_segmenter, pair_distance_for, score_kinds, write_real
+from synth.comparison.scoring import (
+    Scorer,
+    diversity_score,
+    feature_networks,
+    find_segmenter,
+    pair_distance_for,
+    require_classes_of_before,
+    score_kinds,
+    write_real,
+)
 from synth.config import Protocol
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
@@ -76,6 +85,7 @@ def compare(config: CompareConfig) -> None:
             f"{len(arms)} trainings; embeddings {embeddings_path}; segmenter {segmenter.path}; {networks[0].title}; would write {run.path}"
         )
         return
+    require_classes_of_before(run.path / "real", spec)
     begin_or_continue(run, TrainingState({}, {}, {}), to_dict(config), FREE_TO_COMPARE)
     write_text(run.path / PROTOCOL, to_yaml({field.name: to_dict(getattr(config, field.name)) for field in fields(Protocol)}))
     if segmentation is not None:

@@ -239,6 +239,12 @@ def test_no_output_ends_a_program(terminal: Callable[..., tuple[int, str]], tmp_
     assert status == 0 and (tmp_path / "out/labels" / broken).is_file(), output
 
 
+def test_a_run_directory_whose_name_is_no_text_is_refused_at_once(tmp_path: Path, invoke: Invoke) -> None:
+    write_data(tmp_path / "data")
+    require_one_line(invoke(*SEG, "--run_dir", os.fsdecode(b"run\xff")), "'run\\udcff' is no UTF-8 text")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 class Printed(Exception):
     """The first line of a table was to be printed."""
 

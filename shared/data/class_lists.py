@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import InputError
@@ -32,7 +31,10 @@ def read_class_names(path: Path, advice: str) -> list[str]:
     if path.suffix.lower() == ".json":
         return [composed(name) for name in _json_names(text, path)]
     lines = [(number, composed(line.strip())) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    lines = _without(lines, lambda line: line.startswith("#"), f"{path}: left out %s, which is a comment")
+    for number, line in lines:
+        if line.startswith("#"):
+            say_once(f"{path}: left out line {number} ({line[:60]}), which is a comment")
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
     columns = path.suffix.lower() in (".csv", ".tsv")
     names = _column("\n".join(line for _, line in lines), path) if columns else _plain_names(lines, path)
     if NO_CLASS in names:
@@ -57,13 +59,6 @@ def _json_names(text: str, path: Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{path} holds no list of names; expected ["first class", "second class", …]')
     return names
-
-
-def _without(lines: list[tuple[int, str]], leave_out: Callable[[str], bool], message: str) -> list[tuple[int, str]]:
-    for number, line in lines:
-        if leave_out(line):
-            say_once(message % f"line {number} ({line[:60]})")
-    return [(number, line) for number, line in lines if not leave_out(line)]
 
 
 # --- A name per line ------------------------------------------------------------------------------------------------------------
@@ -117,10 +112,9 @@ def _column(text: str, path: Path) -> list[str]:
         shown = ", ".join(rows[0])
         raise InputError(f"which column of {path} ({shown}) holds the class names is not clear; call it name in the first line")
     place = titled[0] if titled else texts[0]
-    for title in ID_TITLES:
-        if title in titles:
-            _require_order([row[titles.index(title)] for row in body], path)
-            break
+    ids = next((titles.index(title) for title in ID_TITLES if title in titles), None if titles or place == 0 else 0)
+    if ids is not None:
+        _require_order([row[ids] for row in body], path)
     names = f"column {rows[0][place]}" if titles else f"column {place + 1}"
     say_once(f"{path}: took the {len(body)} class names of {names}" + (f"; line 1 ({','.join(rows[0])}) is titles" if titles else ""))
     return [composed(row[place]) for row in body]

@@ -23,6 +23,9 @@ LABEL_SUFFIXES = (".png",)
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that is read unless a setting allows more: a file of a few bytes may unfold to any size."""
 
+BAND_PIXELS = 2**24
+"""Pixels of a picture, or of a band of it, that are converted at once."""
+
 Orientation = Literal["shown", "stored"]
 """Of an image whose EXIF data turn it: as a viewer shows it, or as its pixels are stored."""
 
@@ -116,7 +119,21 @@ def read_stored_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> StoredImag
     with _open(path, max_pixels) as picture:
         if picture.mode.startswith(("I", "F")):
             raise InputError(f"{path} has pixels of mode {picture.mode}; images need 8 bits per channel: convert it to 8-bit RGB")
-        return StoredImage(np.array(picture.convert("RGB")), _orientation(picture.getexif))
+        return StoredImage(_rgb(picture), _orientation(picture.getexif))
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; of a large picture band by band, since Pillow would copy all of it three times."""
+    width, height = picture.size
+    if width * height < BAND_PIXELS:
+        return np.array(picture.convert("RGB"))
+    picture.load()
+    width, height = picture.size  # that of a TIFF may have been turned
+    pixels, rows = np.empty((height, width, 3), np.uint8), max(BAND_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = picture.crop((0, top, width, bottom)).convert("RGB")
+    return pixels
 
 
 def shown_size(stored_size: tuple[int, ...], turn: int) -> tuple[int, int]:

@@ -92,6 +92,7 @@ class RunDirectory:
         wait_for_all()  # they have read what was there
         if not is_first():
             return
+        str(self.path).encode("utf-8")  # TensorBoard and safetensors take no other names, and would say so too late
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -114,5 +114,12 @@ def _one_line(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, (RuntimeError, MemoryError)):
         return explain_fault(error)
+    if isinstance(error, UnicodeEncodeError) and _is_no_text(error.object):  # a library that takes text alone
+        return f"{error.object!r} is no UTF-8 text, which names must be here; rename the file or folder"
     reason = write_failure(error) if isinstance(error, OSError) else None
     return None if reason is None else f"cannot write {getattr(error, 'filename', None) or 'a file'}: {reason}"
+
+
+def _is_no_text(name: str) -> bool:
+    """Whether a name holds bytes that Python could not decode."""
+    return any("\udc80" <= letter <= "\udcff" for letter in name)

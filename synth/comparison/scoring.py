@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from shared.data.class_lists import read_class_names
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.encoder_file import ENCODER_FILE, softmax_runs
@@ -21,10 +22,12 @@ from shared.fid.folder import image_statistics
 from shared.files.json_file import write_json
 from shared.report import ReferenceRow, Score, ScoreKind
 from shared.run.directory import RunDirectory
+from shared.run.training import require_same_classes
 from shared.visualise import SIGNED, colour_label_map, label_storage, read_png, save_label_png, save_png, to_uint8
 from synth.comparison.commands import CommandLog
 from synth.comparison.config import CompareConfig
 
+CLASSES_FILE = "classes.json"
 MIOU, ACCURACY, FWIOU = "mIoU", "PAcc", "FwIoU"
 
 
@@ -97,6 +100,17 @@ def diversity_score(distance: PairDistance, layouts: Iterable[torch.Tensor]) -> 
     return {found.title: Score(found.title, found.value, found.deviation, found.layouts, found.layouts * found.samples)}
 
 
+def require_classes_of_before(real: Path, spec: DatasetSpec) -> None:
+    """Refuse to continue a comparison with other classes than it began with, or with the same in another order.
+
+    Args:
+        real: folder that `write_real` wrote, if the comparison has begun.
+    """
+    path = real / CLASSES_FILE
+    if path.is_file():
+        require_same_classes(read_class_names(path, "give another --run_dir"), spec.class_names, str(path))
+
+
 def write_real(folder: Path, loader: BatchLoader, spec: DatasetSpec) -> list[str]:
     """Write images/, labels/ and classes.json, a folder data set of what the arms are compared with. Returns the sample names."""
     names: list[str] = []
@@ -105,7 +119,7 @@ def write_real(folder: Path, loader: BatchLoader, spec: DatasetSpec) -> list[str
             save_png(picture, folder / "images" / f"{name}.png")
             save_label_png(label_map, folder / "labels" / f"{name}.png", num_classes=spec.num_classes)
             names.append(name)
-    write_json(folder / "classes.json", spec.class_names)
+    write_json(folder / CLASSES_FILE, spec.class_names)
     return names
 
 
@@ -211,7 +225,7 @@ class Scorer:
             "folder.name": self.spec.name,
             "folder.val_images": os.path.relpath(images, self.real),
             "folder.val_labels": "labels",
-            "folder.class_names": "classes.json",
+            "folder.class_names": CLASSES_FILE,
             "folder.label_offset": "0",
             "folder.ignore_value": str(label_storage(self.spec.num_classes)[1]),
             "num_workers": str(self.num_workers),

@@ -116,6 +116,18 @@ def test_images_are_as_a_viewer_shows_them(tmp_path, suffix, orientation):
     assert header.size == viewed.shape[:2] and header.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF"}[suffix]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_large_images_are_read_in_bands(tmp_path, monkeypatch, mode, suffix):
+    if (suffix, mode) in {("png", "CMYK"), ("jpg", "P"), ("jpg", "RGBA"), ("jpg", "LA")}:
+        pytest.skip("there are no such files")
+    colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 23, 3), dtype=np.uint8))
+    path = save(tmp_path / f"x.{suffix}", colour.convert(mode), exif=turned(6) if mode != "1" else Image.Exif())
+    whole = read_image(path)
+    monkeypatch.setattr("shared.data.pictures.BAND_PIXELS", 100)
+    assert torch.equal(read_image(path), whole)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_maps_are_as_a_viewer_shows_them(tmp_path, orientation, kind):

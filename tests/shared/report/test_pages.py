@@ -217,6 +217,14 @@ def test_unequal_counts_and_steps_are_caveats() -> None:
     assert "FD-seg: image counts differ" in notes and "number of steps (500–1000)" in notes
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "\u6f22" * 85])
+def test_pictures_with_long_names(name: str, tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    page(comparison(pictures=[Picture(name, pixels, pixels, {})]), tmp_path)
+    (strip,) = (tmp_path / "pictures").iterdir()
+    assert len(strip.name) <= 255 and f"pictures/{strip.name}" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("num_classes", [1, 2, 1284])
 def test_any_number_of_classes(num_classes: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
