@@ -28,7 +28,10 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--input.crop", "[16, 16]", "--train.batch_size", 1], "tiny cannot be trained on batches of 1 image of 16x16"),
+        (
+            ["--model.backbone", "tiny", "--input.crop", "[16, 16]", "--train.batch_size", 1],
+            "tiny cannot be trained on batches of 1 image of 16x16",
+        ),
         (
             ["--model.backbone", "mobilenet_v2", "--input.crop", "[9, 16]", "--train.batch_size", 1],
             "sees one value per channel, which has no deviation; 2 images or images of 18x32 would do",
