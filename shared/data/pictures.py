@@ -132,7 +132,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     pixels, rows = np.empty((height, width, 3), np.uint8), max(BAND_PIXELS // width, 1)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = picture.crop((0, top, width, bottom)).convert("RGB")
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)).convert("RGB"))
     return pixels
 
 
