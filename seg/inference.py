@@ -20,6 +20,7 @@ from seg.model import Segmenter
 from seg.networks.upsampling import predict_in_bands, resize
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
+from shared.data.transforms.steps import UNIT_GREY
 from shared.distributed import gather
 from shared.errors import InputError
 from shared.files.json_file import write_json
@@ -65,7 +66,7 @@ def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) ->
         return predict_in_bands(model.classify, _features(model, images), images.shape[2:])
     height, width = images.shape[2:]
     # windows begin at positions of the grid, so that the image must be made of whole ones
-    images = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
+    images = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), value=UNIT_GREY)
     grid = images.shape[2] // STRIDE, images.shape[3] // STRIDE
     votes: torch.Tensor | None = None
     for scale, mirrored in product(config.scales, (False, True) if config.flip else (False,)):
