@@ -1,5 +1,5 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
-# make check   linter, formatter, type check and the tests that start no second process, in about a minute
+# make check   linter, formatter, type check and the tests that start no process and no whole program, in about a minute
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make audit   known weaknesses of the pinned packages; asks the Python package index
@@ -12,6 +12,8 @@ VENV_FLAGS ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+# the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
+PYTEST_FLAGS ?= -n auto --dist worksteal
 
 .PHONY: demo check test lint install fuzz audit clean
 
@@ -29,7 +31,7 @@ audit: $(STAMP)
 	$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 check: lint
-	$(PY) -m pytest --one-process $(PYTEST_FLAGS)
+	$(PY) -m pytest --quick $(PYTEST_FLAGS)
 
 test: lint
 	$(PY) -m pytest $(PYTEST_FLAGS)

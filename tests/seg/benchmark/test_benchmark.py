@@ -152,6 +152,7 @@ def test_the_plan_has_fewer_pixels_with_very_many_classes() -> None:
 # --- Predictions ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_largest_batches_of_a_small_network() -> None:
     setting = BatchSetting("small", classes=300, height=64, width=64, dim=12, batches=(2, 10))
     found = {line.variant: line for line in largest_batches(setting, card=1.0, backbone="tiny")}
