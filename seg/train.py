@@ -68,8 +68,7 @@ def losses_of(
     classes = model.class_vectors
     compared = classes if temperature is None else tuple(map(temperature.sharpen, classes))
     if loss.hardest is not None:
-        value = loss.temperature if temperature is None else temperature().item()
-        assert isinstance(value, float), "a learned temperature is given"
+        value = loss.fixed_temperature if temperature is None else temperature().item()
         label_map, weight = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss, value), loss.hardest), None
     if loss.band_rows is None:
         classification = cross_entropy(output, *compared, label_map, total_weight=weight)
@@ -89,8 +88,7 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
     if config.head == "softmax":
         return partial(class_cross_entropy, class_weights=class_weights)
     loss = config.loss
-    temperature = 1.0 if loss.temperature == "learned" else loss.temperature  # see `LearnedTemperature.sharpen`
-    choices: dict[str, Any] = {"temperature": temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
+    choices: dict[str, Any] = {"temperature": loss.fixed_temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
     if loss.candidates == "all":
         return partial(exact_cross_entropy, class_weights=class_weights, **choices)
     return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
@@ -135,7 +133,7 @@ def train(config: SegConfig) -> None:
     torch.manual_seed(settings.seed)
     model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
     require_possible(config, model, training_size(config.input, train_set), early)
-    temperature = LearnedTemperature().to(device) if config.head == "embedding" and config.loss.temperature == "learned" else None
+    temperature = LearnedTemperature().to(device) if config.learns_temperature else None
     optimizers = build_optimisers(model, settings, temperature)
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:

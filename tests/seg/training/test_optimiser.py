@@ -55,7 +55,7 @@ def test_adamw_decays_weights_alone_and_classes_turn_by_degrees() -> None:
     kernels = [module.weight for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
     assert sorted(map(id, decayed)) == sorted(map(id, kernels))
     rates = {group["name"]: group["lr"] for group in groups}
-    assert rates == {"backbone": 0.001, "head": 0.002, "temperature": TEMPERATURE_FACTOR * 0.002, "class_embeddings": 3.0}
+    assert rates == {"backbone": 0.001, "head": 0.002, "temperature": TEMPERATURE_FACTOR["adamw"] * 0.002, "class_embeddings": 3.0}
 
 
 def test_raw_vectors_under_adamw_have_no_decay() -> None:
