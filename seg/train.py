@@ -17,6 +17,7 @@ from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_tr
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
+from seg.losses.temperature import LearnedTemperature
 from seg.model import Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
 from seg.training.memory import memory_advice
@@ -25,7 +26,6 @@ from seg.training.optimiser import build_optimisers, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
 from seg.training.plan import print_plan, require_possible
 from seg.training.sphere import degrees_between
-from seg.training.temperature import LearnedTemperature
 from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from seg.config import SegTrainConfig
+from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.training.sphere import SphereAdam
-from seg.training.temperature import LearnedTemperature
 
 LEARNING_RATE_FLOOR = 1e-6
 MOMENTUM, CLASS_MOMENTUM = 0.9, 0.95

@@ -7,10 +7,10 @@ import torch
 
 from seg.config import SegTrainConfig
 from seg.losses import class_separation, exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, build_segmenter
 from seg.training.optimiser import TEMPERATURE_FACTOR, build_optimisers, set_learning_rates
 from seg.training.sphere import SphereAdam
-from seg.training.temperature import LearnedTemperature
 from shared.errors import InputError
 
 PAPER = SegTrainConfig(optimizer="sgd", learning_rate=0.01, backbone_factor=0.1, weight_decay=1e-4, warmup=0.0, class_turn=None)
