@@ -8,22 +8,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from seg.inference import ViewConfig, predict_views
-from seg.trained import TrainedSegmenter, load_segmenter
+from seg.inference import ViewConfig
+from seg.labelling import predict_tiles, require_tile
+from seg.trained import load_segmenter
 from shared.data.picture_files import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
-from shared.data.spec import DatasetSpec, Sample
-from shared.data.transforms import EvalResize
+from shared.data.spec import DatasetSpec
 from shared.data.workers import in_threads
 from shared.errors import InputError
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 from shared.run.training import choose_device, progress
-from shared.visualise import colour_label_map, label_storage, overlay, save_png
-
-SMALLEST_TILE = 64
+from shared.visualise import colour_label_map, overlay, save_png
 
 THREADS, AHEAD = 4, 8
 """That read and write pictures beside the network, and pictures that wait on either side of it."""
@@ -54,36 +51,9 @@ class PredictConfig:
     """Check what is given, say what would be done, and stop."""
 
     def __post_init__(self) -> None:
-        if self.tile is not None and min(self.tile) < SMALLEST_TILE:
-            raise InputError(f"tile is {list(self.tile)}; both sides must be at least {SMALLEST_TILE}")
+        require_tile(self.tile)
         if self.max_pixels < 1:
             raise InputError(f"max_pixels is {self.max_pixels}; it must be at least 1")
-
-
-def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig) -> torch.Tensor:
-    """Class ids (H, W) of an image (3, H, W) uint8: resized as in training, predicted, and the ids brought back to its own size."""
-    height, width = image.shape[1:]
-    size = trained.meta["config"]["input"]["resize"]
-    blank = torch.zeros(height, width, dtype=torch.int64)
-    ready = EvalResize(None if size is None else (size[0], size[1]))(Sample(image, blank, None, "")).image
-    ids = predict_views(trained.model, ready[None].to(device), views).cpu()
-    return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
-
-
-def predict_tiles(
-    trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig, tile: tuple[int, int] | None
-) -> np.ndarray:
-    """As `predict`, tile by tile, in the type of label files."""
-    height, width = image.shape[1:]
-    ids = np.empty((height, width), label_storage(trained.spec.num_classes)[0])
-    rows, columns = tile or (height, width)
-    for top in range(0, height, rows):
-        for left in range(0, width, columns):
-            above, before = min(top, rows // 4), min(left, columns // 4)
-            window = (..., slice(top - above, top + rows + rows // 4), slice(left - before, left + columns + columns // 4))
-            seen = predict(trained, image[window], device, views)
-            ids[top : top + rows, left : left + columns] = seen[above : above + rows, before : before + columns].numpy()
-    return ids
 
 
 def in_bands(make: Callable[[slice], np.ndarray], size: tuple[int, int], rows: int = 256) -> np.ndarray:
@@ -111,9 +81,7 @@ def main(config: PredictConfig) -> None:
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
     files = expand_paths(config.images, IMAGE_SUFFIXES)
     output, spec = Path(config.output), trained.spec
-    resized = trained.meta["config"]["input"]["resize"]
-    if config.tile is not None and resized is not None:
-        raise InputError(f"tile is {list(config.tile)}, but {config.run} reads whole images, resized to {list(resized)}; leave it out")
+    require_tile(config.tile, trained, config.run)
     if config.dry_run:
         print(f"would label {len(files)} images with {spec.num_classes} classes of {spec.name} and write to {output}")
         return
