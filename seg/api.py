@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -61,8 +61,9 @@ class ImageSegmenter:
         self.trained, self.device, self.run = trained, device, run
         self.class_names = trained.spec.class_names
 
+    # a path is an iterable of letters, and an array one of rows: the first of the two that fits counts
     @overload
-    def segment(
+    def segment(  # type: ignore[overload-overlap]
         self, images: GivenImage, *, views: ViewConfig | None = None, tile: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
     ) -> Segmentation: ...
 
@@ -99,7 +100,8 @@ class ImageSegmenter:
         require_tile(tile, self.trained, self.run)
         if is_one(images):
             return self._label(image_from(images, max_pixels=max_pixels), views, tile)
-        return [self._label(image, views, tile) for image in images_from(images, max_pixels=max_pixels)]
+        several: Any = images
+        return [self._label(image, views, tile) for image in images_from(several, max_pixels=max_pixels)]
 
     def _label(self, image: torch.Tensor, views: ViewConfig | None, tile: tuple[int, int] | None) -> Segmentation:
         ids = predict_tiles(self.trained, image, self.device, views or ViewConfig(), tile)

@@ -34,8 +34,9 @@ class ImageGenerator:
         self.trained, self.device, self.run = trained, device, run
         self.class_names = trained.spec.class_names
 
+    # a path is an iterable of letters, and an array one of rows: the first of the two that fits counts
     @overload
-    def make(
+    def make(  # type: ignore[overload-overlap]
         self,
         label_maps: GivenLabels,
         *,

@@ -28,7 +28,7 @@ def open_sides(real: Path, generated: Path, config: DistanceConfig) -> OpenSides
         InputError: fewer than two images on a side, files that are no statistics, or statistics of another network.
     """
     paths = (real, generated)
-    sides = [open_side(path) for path in paths]
+    sides = open_side(real), open_side(generated)
     remark({str(path): side for path, side in zip(paths, sides) if isinstance(side, list)})
     if not any(isinstance(side, list) for side in sides):
         return OpenSides(*sides, None)
