@@ -14,7 +14,7 @@ from pathlib import Path
 from shared.errors import InputError, choose
 
 PACKAGES = ("seg", "synth", "shared")
-_GUARD = 'if __name__ == "__main__":'
+_GUARD = "if __name__ =="
 _COMMAND = re.compile(r":? *`python -m ([\w.]+)[^`]*`:? *")
 
 

@@ -13,7 +13,7 @@ MOST_SCORES = {"cpu": 200_000 * 1284, "cuda": 10 * 450 * 450 * 10_000}
 HEAD_SIDE = 512
 STEP_SIZE = 4, 180, 240
 """Images, height and width of the training step that a CPU can measure."""
-SWAP_SIZE = {"cpu": (2, 128, 128), "cuda": (4, 512, 512)}
+SWAP_SIZE = {"cpu": (2, 96, 96), "cuda": (4, 512, 512)}
 """The same for a network of the usual size, whose statistics of batches need two images."""
 
 

@@ -168,7 +168,7 @@ def test_the_plan_has_fewer_pixels_with_very_many_classes() -> None:
     assert paper[-1].case.pixels == 2_025_000
     assert plan(BenchmarkConfig(), "cuda", 1)[0].case.pixels == 2_025_000
     swaps = plan(BenchmarkConfig(what=["swap"]), "cpu", 1)
-    assert swaps[-1].case.classes == 10_000 and swaps[-1].case.pixels == 2 * 128 * 128
+    assert swaps[-1].case.classes == 10_000 and swaps[-1].case.pixels == 2 * 96 * 96
 
 
 # --- Predictions ------------------------------------------------------------------------------------------------------------
