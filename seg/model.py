@@ -137,7 +137,8 @@ class SoftmaxSegmenter(Segmenter):
 class EmbeddingHead(nn.Module):
     """The last layer of any segmentation network, in the place of its convolution to C channels, with the class embeddings and the loss.
 
-    Nothing in it has a number for every pixel and class: the loss is that of seg.train, streamed, and the prediction a search.
+    Nothing in it has a number for every pixel and class, unless `impl` is "reference": the loss is that of seg.train, streamed, and the
+    prediction a search.
 
     Args:
         in_channels: F, of the features that the convolution to C channels has read.
