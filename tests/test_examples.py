@@ -24,6 +24,7 @@ def test_every_example_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == CALLS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_an_example_trains_and_predicts(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     library, arguments = CALLS[name]
@@ -42,6 +43,7 @@ def test_an_example_trains_and_predicts(name: str, capsys: pytest.CaptureFixture
         assert len(ids) == 8 and max(ids) < arguments["num_classes"]
 
 
+@pytest.mark.slow
 def test_the_swap_leaves_a_prediction_of_every_pixel() -> None:
     """Odd sizes too, which the decoders of others round up."""
     pytest.importorskip("transformers", reason="transformers is not installed")

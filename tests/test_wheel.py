@@ -27,10 +27,8 @@ def build(folder: Path, what: str, output: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution of a copy of the checkout, as a build leaves files beside what it builds; unpacked."""
-    if request.config.getoption("--one-process"):
-        pytest.skip("starts a second process; make test runs it")
     place = tmp_path_factory.mktemp("source")
     copy = place / "copy"
     for name in SOURCES:

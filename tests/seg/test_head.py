@@ -151,6 +151,7 @@ def test_its_state_is_three_tensors_and_the_temperature() -> None:
     assert {*head(temperature="learned").state_dict()} - {*head().state_dict()} == {"temperature.raw"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band_rows", [None, 8])
 def test_no_tensor_has_a_number_for_every_pixel_and_class(band_rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """All bytes alive at once, in a training step and in a prediction: a part of the bytes of scores, and hardly more for twice the

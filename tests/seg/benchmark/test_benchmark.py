@@ -97,6 +97,7 @@ def test_heads_in_bands_give_what_whole_heads_give() -> None:
             torch.testing.assert_close(banded, whole, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_swap_changes_the_last_layer_alone() -> None:
     """The rest of the network starts from the same weights, and a step moves them; at once and in bands it is the same step."""
     case = replace(CASE, group="swap", images=2, height=17, width=24)

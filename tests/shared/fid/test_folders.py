@@ -26,6 +26,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return place / "real", place / "made"
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_program(folders: tuple[Path, Path], invoke: Invoke) -> None:
     outcome = invoke("shared.fid", *folders, "--features", "efficientnet_lite0", "--seed", 2, "--json", "figures.json")
     assert outcome.status == 0, outcome.errors
@@ -36,6 +37,7 @@ def test_the_numbers_are_those_of_the_program(folders: tuple[Path, Path], invoke
     assert outcome.output.splitlines()[1:] == comparison.lines()
 
 
+@pytest.mark.slow
 def test_real_statistics_are_kept_where_the_program_keeps_them(folders: tuple[Path, Path]) -> None:
     real, made = map(str, folders)
     first = compare_folders(real, made, features="efficientnet_lite0")
