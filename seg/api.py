@@ -12,7 +12,7 @@ import torch
 from seg.inference import ViewConfig
 from seg.labelling import predict_tiles, require_tile
 from seg.trained import TrainedSegmenter, load_segmenter
-from shared.data.given import GivenImage, image_from, images_from, is_one
+from shared.data.given import GivenImage, image_from, is_one
 from shared.data.pictures import MAX_PIXELS
 from shared.run.directory import RunDirectory
 from shared.run.training import choose_device
@@ -98,10 +98,10 @@ class ImageSegmenter:
             InputError: an image that cannot be read, or is none; a tile that is too small, or of no use to this run.
         """
         require_tile(tile, self.trained, self.run)
-        if is_one(images):
-            return self._label(image_from(images, max_pixels=max_pixels), views, tile)
-        several: Any = images
-        return [self._label(image, views, tile) for image in images_from(several, max_pixels=max_pixels)]
+        given: Any = images
+        if is_one(given):
+            return self._label(image_from(given, max_pixels=max_pixels), views, tile)
+        return [self._label(image_from(image, max_pixels=max_pixels), views, tile) for image in given]
 
     def _label(self, image: torch.Tensor, views: ViewConfig | None, tile: tuple[int, int] | None) -> Segmentation:
         ids = predict_tiles(self.trained, image, self.device, views or ViewConfig(), tile)

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
-from shared.data.given import label_map_from
+from shared.data.given import is_one, label_map_from
 from shared.data.pictures import MAX_PIXELS
 from shared.data.transforms import SynthMode
 from shared.errors import InputError
@@ -94,22 +94,22 @@ class ImageGenerator:
             run=self.run, label_maps=[], seed=seed, style=style, size=size, mode=mode, max_pixels=max_pixels, instances=None
         )
         maker = LayoutMaker(self.trained, config, self.device)
-        several = not isinstance(label_maps, (str, os.PathLike)) and not (
-            isinstance(label_maps, (np.ndarray, torch.Tensor)) and label_maps.ndim < 3
-        )
-        needed = self.trained.instance_edges
-        if needed != (instances is not None) or (needed and several):
+        given: Any = label_maps
+        one, needed = is_one(given, 2), self.trained.instance_edges
+        if needed != (instances is not None) or (needed and not one):
             said = "give the instance map of one label map" if needed else "leave instances out"
             raise InputError(f"this generator was trained with{'' if needed else 'out'} instance edges; {said}")
-        if several:
-            return [self._make(maker, given, None) for given in label_maps]  # type: ignore[union-attr]
-        return self._make(maker, label_maps, None if instances is None else Path(instances))  # type: ignore[arg-type]
+        if one:
+            return self._make(maker, given, None if instances is None else Path(instances))
+        return [self._make(maker, label_map, None) for label_map in given]
 
     def _make(self, maker: LayoutMaker, given: GivenLabels, instances: Path | None) -> np.ndarray:
-        if isinstance(given, (str, os.PathLike)):
-            ((file, reader),) = label_rules(self.trained.meta).find([os.fspath(given)]).values()
-            return next(maker.images(reader.read(file, max_pixels=maker.max_pixels), instances, file))
-        return next(maker.images(label_map_from(given, len(self.class_names)), instances, Path("the label map")))
+        if not isinstance(given, (str, os.PathLike)):
+            return next(maker.images(label_map_from(given, len(self.class_names)), instances, Path("the label map")))
+        if Path(given).is_dir():
+            raise InputError(f"{given} is a folder; give label files, in a list where there are several")
+        ((file, reader),) = label_rules(self.trained.meta).find([os.fspath(given)]).values()
+        return next(maker.images(reader.read(file, max_pixels=maker.max_pixels), instances, file))
 
 
 def load(

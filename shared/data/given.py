@@ -1,9 +1,9 @@
 """Images and label maps as programs of others hold them, brought to what is read from files. H, W: height and width in pixels."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ GivenImage = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 """A file; a Pillow image; (H, W, 3) or (H, W) uint8; (3, H, W) uint8, or floating point in [0, 1]."""
 
 
-def is_one(images: Any) -> TypeGuard[GivenImage]:
-    """Whether this is one image, or else several: a list or another iterable of images, (N, H, W, 3) or (N, 3, H, W)."""
-    if isinstance(images, (np.ndarray, torch.Tensor)):
-        return images.ndim < 4
-    return isinstance(images, (str, os.PathLike, Image.Image))
+def is_one(given: Any, dims: int = 3) -> bool:
+    """Whether this is one image (or, with 2 dims, one label map), or else several: a list or another iterable, or an array of more dims."""
+    if isinstance(given, (np.ndarray, torch.Tensor)):
+        return given.ndim <= dims
+    return isinstance(given, (str, os.PathLike, Image.Image)) or not isinstance(given, Iterable)
 
 
 def image_from(image: GivenImage, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
@@ -39,11 +39,6 @@ def image_from(image: GivenImage, *, max_pixels: int = MAX_PIXELS) -> torch.Tens
     if isinstance(image, torch.Tensor):
         return _from_tensor(image)
     raise InputError(f"an image of type {type(image).__name__} came; expected a path, a Pillow image, an array or a tensor")
-
-
-def images_from(images: Iterable[GivenImage], *, max_pixels: int = MAX_PIXELS) -> Iterator[torch.Tensor]:
-    """`image_from` of each, when its turn comes."""
-    return (image_from(image, max_pixels=max_pixels) for image in images)
 
 
 def _from_array(image: np.ndarray) -> torch.Tensor:

@@ -121,6 +121,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "values up to 255": (torch.full((3, 8, 8), 255.0), "values from 255 to 255 came; those of a floating-point image lie in"),
     "values that are not finite": (torch.full((3, 8, 8), torch.nan), "values from nan to nan came"),
     "16 bits": (Image.fromarray(np.zeros((8, 8), np.uint16)), "the image has pixels of mode I;16; images need 8 bits per channel"),
+    "nothing": (None, "an image of type NoneType came"),
     "several, of which one is none": ([np.zeros((8, 8, 3), np.uint8), None], "an image of type NoneType came; expected a path"),
 }
 

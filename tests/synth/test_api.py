@@ -95,6 +95,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "floating point": (torch.zeros(32, 64), r"a label map \(32, 64\) of float32 came; expected \(H, W\) integers"),
     "no pixels": (np.zeros((0, 64), np.int64), r"a label map \(0, 64\)"),
     "a file that is not there": ("nowhere.png", "nowhere.png"),
+    "a folder": (".", ". is a folder; give label files, in a list where there are several"),
+    "a number": ([3], r"a label map \(\) of int64 came"),
 }
 
 
