@@ -165,7 +165,7 @@ class EmbeddingHead(nn.Module):
         num_classes: int,
         embedding_dim: int = 12,
         *,
-        temperature: float | Literal["learned"] = 0.2,
+        temperature: float | Literal["learned"] = "learned",
         margin: float = 0.2,
         margin_weight: float = 1.0,
         num_neighbours: int | None = None,
