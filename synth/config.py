@@ -106,6 +106,9 @@ class LossConfig:
     """Weight of the perceptual loss, whatever its network; 0: none."""
     vgg_weights: str | None = None
     """File with torchvision's VGG-19 weights. Null: the torch cache, or (perceptual vgg19) download."""
+    texture_weight: float = 1.0
+    """Weight, within the perceptual loss, of means and deviations of the features in 4 x 4 cells of the image, beside that of the features
+    place by place (perceptual efficientnet_lite0): textures as rough as the real ones. 0: none."""
     kl_weight: float = 0.05
     """Weight of the style code's divergence from its prior (with generator.style_dim)."""
 

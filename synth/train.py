@@ -56,7 +56,7 @@ def train(config: SynthConfig) -> None:
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
     table = read_table(config, run, spec) if is_table(config.semantics) else None
     config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"].get("perceptual") if run.config_path.is_file() else None)
-    perceptual = build_perceptual(config.loss.perceptual, config.loss.vgg_weights)
+    perceptual = build_perceptual(config.loss)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
