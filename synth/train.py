@@ -135,7 +135,7 @@ def train(config: SynthConfig) -> None:
         passes = [next(stream).to(device) for _ in range(settings.accumulation)]
         with guard.update(step) as names:
             names += [name for batch in passes for name in batch.names]
-            means.add(step_once(passes))
+            means.add(step_once(passes, judged=takes_part(step, config)))
         if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
         state.step = step + 1
@@ -200,6 +200,11 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
                 f"class vectors of {stored.shape[1]}; give the table that it began with, or another --run_dir"
             )
     return table
+
+
+def takes_part(step: int, config: SynthConfig) -> bool:
+    """Whether the discriminator does, in this step. Without a perceptual loss nothing else would teach the generator."""
+    return config.loss.perceptual == "none" or step >= config.discriminator.begin * config.train.steps
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
