@@ -112,7 +112,7 @@ class Lite0PerceptualLoss(nn.Module):
 
 def cell_moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of (N, C, h, w) in each of 4 × 4 cells, or fewer where h or w are smaller: (N, C, ≤ 4, ≤ 4) each."""
-    grid = [min(TEXTURE_CELLS, side) for side in features.shape[2:]]
+    grid = min(TEXTURE_CELLS, features.shape[2]), min(TEXTURE_CELLS, features.shape[3])
     mean = F.adaptive_avg_pool2d(features, grid)
     # a difference of squares: rounding may take it below 0
     variance = F.adaptive_avg_pool2d(features.square(), grid) - mean.square()
