@@ -42,12 +42,14 @@ def write_run(
     noise: Literal["image", "region", "pixel"] = "image",
     offset: int = 0,
     ignore_value: int | None = 255,
+    semantics: str = "onehot",
     **inputs: Any,
 ) -> Path:
     """A run directory with weights that make every image unlike every other."""
     config = SynthConfig(
         input=InputConfig(**{"size": (32, 64), **inputs}),
         generator=GeneratorConfig(width=2, hidden=4, style_dim=style_dim, noise_channels=noise_channels, noise=noise),
+        semantics=semantics,
     )
     config.train.ema_decay = None
     torch.manual_seed(0)
