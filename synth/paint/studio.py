@@ -49,7 +49,9 @@ class Studio:
         return ClassVectors(self.painter.vectors())
 
     def warm_up(self) -> None:
-        """The first image takes longer than others."""
+        """The first image and the first layout take longer than others, as libraries are loaded for them."""
+        if self.layouts is not None:
+            self.layouts.thumbnail(0)
         self.painter.image(Painting(np.zeros(self.painter.generator.image_size, np.int64)))
 
     # --- What is shown ------------------------------------------------------------------------------------------------------

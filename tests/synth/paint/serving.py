@@ -90,6 +90,7 @@ def serving(run: Path, folder: Path, **settings: Any) -> Iterator[Served]:
     """The page of a run. folder: for images that are brought."""
     config = PaintConfig(run=str(run), port=0, **settings)
     studio = Studio(config, Painter(config.run, torch.device("cpu"), folder, config.table))
+    studio.warm_up()
     with closing(listen(0)) as listener:
         server = build_server(studio, listener.getsockname()[1])
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
