@@ -18,6 +18,7 @@ from synth.images.layout_images import LayoutImagesConfig, choose_noise, choose_
 from synth.paint.painting import Painting, mix_text, settings_of
 from synth.semantics import Semantics
 from synth.semantics.edges import instance_edges
+from synth.semantics.layout import SemanticPyramid
 from synth.trained import TrainedGenerator, load_generator
 
 KEPT_MIXES, KEPT_STYLES, KEPT_WAYS = 16, 32, 16
@@ -39,6 +40,7 @@ class Painter:
         self.generator, self.spec = self.trained.generator, self.trained.spec
         label_storage(self.spec.num_classes)  # refuses more classes than a label file can have
         self.styles: OrderedDict[str, Path] = OrderedDict()
+        self._last: tuple[Semantics, torch.Tensor, SemanticPyramid] | None = None
         self._as_trained = self.generator.semantics
         self._mixed: OrderedDict[str, tuple[Semantics, TrainedGenerator]] = OrderedDict()
         self._ways: OrderedDict[Any, list[torch.Tensor | None]] = OrderedDict()
@@ -70,10 +72,17 @@ class Painter:
         label_map = torch.from_numpy(painting.labels)
         labels = label_map[None].to(self.device)
         edges = instance_edges(torch.zeros_like(labels), labels) if semantics.instance_edges else None
-        pyramid = semantics.pyramid(labels, edges)
+        pyramid = self._pyramid(semantics, labels, edges)
         style = self._way(trained, settings)[painting.style.step if settings.steps else 0]
         noise = choose_noise(trained, settings)(label_map, pyramid, 0)
         return generate(self.generator, pyramid, style=None if style is None else style.to(self.device), noise=noise, size=painting.size)[0]
+
+    def _pyramid(self, semantics: Semantics, labels: torch.Tensor, edges: torch.Tensor | None) -> SemanticPyramid:
+        """That of the last painting, prepared as it is, where style or noise alone have changed."""
+        before = self._last
+        if before is None or before[0] is not semantics or not torch.equal(before[1], labels):
+            self._last = before = semantics, labels, semantics.pyramid(labels, edges)
+        return before[2]
 
     def _with_mixes(self, painting: Painting) -> tuple[Semantics, TrainedGenerator]:
         text = mix_text(painting.mixes, self.spec.class_names)

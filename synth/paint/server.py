@@ -154,8 +154,8 @@ async def _answered(request: "Request", handler: Callable[["Request"], Awaitable
         status, line = error.status, str(error)
     except InputError as error:
         status, line = 400, " ".join(str(error).split())
-    except Replaced:
-        status, line = 409, "a newer painting of this tab takes its place"
+    except Replaced:  # no mistake: the answer to the newer painting is on its way
+        return 204, Answer(b"")
     except TooMany as error:
         status, line = 503, str(error)
     except ClientDisconnect:

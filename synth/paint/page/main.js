@@ -127,15 +127,15 @@ async function request(now = false) {
   const mine = image.sent = image.edit;
   image.waiting++;
   try {
-    const { about, rest } = await unpack(await post("image", wirePainting()));
-    if (mine > image.shown) {
+    const made = await unpack(await post("image", wirePainting()));
+    if (made && mine > image.shown) {
       image.shown = mine;
-      image.ms = about.ms;
+      image.ms = made.about.ms;
       image.failed = "";
-      showImage(about.height, about.width, new Uint8Array(rest));
+      showImage(made.about.height, made.about.width, new Uint8Array(made.rest));
     }
   } catch (error) {
-    if (error.status !== 409 && mine > image.shown) { // 409: a newer one takes its place
+    if (mine > image.shown) {
       image.failed = error.message;
       image.shown = mine;
       say(error.message);

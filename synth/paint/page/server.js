@@ -27,6 +27,7 @@ function pack(about, ids) {
 }
 
 async function unpack(reply) {
+  if (reply.status === 204) return null; // a newer painting takes its place
   const buffer = await reply.arrayBuffer(), length = new DataView(buffer).getUint32(0, true);
   const about = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   return { about, rest: buffer.slice(4 + length) };
