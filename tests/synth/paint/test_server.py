@@ -1,13 +1,17 @@
 """The page's server: images as synth.generate makes them, files to take home and to bring, and turns of several tabs."""
 
 import asyncio
+import http.client
 import io
 import json
 import os
 import shlex
+import signal
+import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +24,14 @@ from shared.errors import InputError
 from shared.run.directory import RunDirectory
 from synth.images.generation import generate
 from synth.paint.painting import Painting, Way
+from synth.paint.server import listen
 from synth.paint.turns import MOST_WAITING, Replaced, TooMany, Turns
 from synth.trained import load_generator
+from tests.launcher import Launcher
 from tests.small import refusal
 from tests.synth.paint.serving import Served, blocks, pixels, sent, serving
 from tests.synth.test_generate import write_run
+from tests.test_security import bomb
 
 Invoke = Callable[..., Any]
 KINDS: dict[str, dict[str, Any]] = {
@@ -223,8 +230,6 @@ def test_without_an_origin_nothing_is_computed(vectors: Served) -> None:
 
 
 def test_nothing_but_this_machine_is_served(vectors: Served) -> None:
-    import socket
-
     for address in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}:
         if not str(address).startswith("127."):
             with pytest.raises(OSError):
@@ -296,6 +301,46 @@ def test_ports_and_runs_that_cannot_be_used(vectors: Served, invoke: Invoke, tmp
     assert "is no run directory" in refusal(invoke("synth.paint", tmp_path))
     outcome = invoke("synth.paint", run, "--port", 0, "--dry-run")
     assert outcome.status == 0 and "would serve http://127.0.0.1:" in outcome.output
+
+
+def test_a_picture_that_unfolds_to_any_size_is_refused(vectors: Served, tmp_path: Path) -> None:
+    bomb(tmp_path / "b.png")
+    line = vectors.post("/labels?name=b.png", (tmp_path / "b.png").read_bytes()).json["error"]
+    assert line.startswith("cannot read the picture b.png: it has 60000x60000"), line
+
+
+def test_a_request_that_does_not_end(vectors: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synth.paint.server.BODY_SECONDS", 0.2)
+    head = f"POST /image HTTP/1.1\r\nHost: 127.0.0.1:{vectors.port}\r\nOrigin: {vectors.address}\r\nContent-Length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", vectors.port), timeout=20) as connection:
+        connection.sendall(head.encode() + b"abc")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly(number: int, launcher: Launcher, tmp_path: Path) -> None:
+    """With success, while an image is being made and a connection stays open."""
+    run = write_run(tmp_path / "run", semantics="random")
+    with closing(listen(0)) as free:
+        port = free.getsockname()[1]
+    process = launcher.start("synth.paint", run, "--port", port, "--max_pixels", 2**22)
+
+    def answers() -> bool:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            try:
+                connection.request("GET", "/about")
+                return connection.getresponse().status == 200
+            except OSError:
+                return False
+
+    process.run_until(answers)
+    body = sent(Painting(np.zeros((1024, 1024), np.int64)))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        head = f"POST /image HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        os.kill(process.pid, number)
+        assert process.wait() == 0, process.errors
+    assert "Traceback" not in process.errors
 
 
 # ---- turns -------------------------------------------------------------------------------------------------------------------
