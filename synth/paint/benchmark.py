@@ -28,9 +28,9 @@ from synth.build import generator_from, semantics_from
 from synth.config import GeneratorConfig, InputConfig, SynthConfig
 from synth.generator import in_pixels
 from synth.paint.config import PaintConfig
+from synth.paint.files import wire_ids
 from synth.paint.painter import Painter
 from synth.paint.painting import Painting, pack
-from synth.paint.starts import wire_ids
 from synth.paint.studio import Studio
 from synth.semantics.layout import SemanticPyramid
 from synth.trained import describe

@@ -16,9 +16,11 @@ from shared.files.json_file import to_json
 from synth.paint import takeaway
 from synth.paint.classes import MAP_SIDE, ClassVectors, hex_colours
 from synth.paint.config import PaintConfig
+from synth.paint.files import brought, read_labels, wire_ids
+from synth.paint.layouts import Layouts, open_layouts
 from synth.paint.painter import Painter
 from synth.paint.painting import LONGEST_TAB, MOST_MIXES, Painting, pack, read_painting, unpack
-from synth.paint.starts import Layouts, Photos, brought, open_layouts, read_labels, wire_ids
+from synth.paint.photos import Photos
 from synth.paint.turns import Turns
 
 LAYOUTS_AT_ONCE = 24
@@ -140,34 +142,19 @@ class Studio:
         """The image, the labels, all of it as a ZIP, or the command."""
         tab, painting = self._read(body)
         painter, device = self.painter, self.config.device
-        makers: dict[str, tuple[Callable[[], bytes], str, Callable[[], str]]] = {
-            "image": (
-                lambda: takeaway.image_file(painting, painter),
-                "image/png",
-                lambda: takeaway.image_name(painting, painter),
-            ),
-            "labels": (
-                lambda: takeaway.label_file(painting, painter),
-                "image/png",
-                lambda: f"{takeaway.name_of(painting, painter)}.png",
-            ),
-            "all": (
-                lambda: takeaway.everything(painting, painter, device),
-                "application/zip",
-                lambda: f"{takeaway.name_of(painting, painter)}.zip",
-            ),
-            "command": (
-                lambda: takeaway.command(painting, painter, device).encode(),
-                "text/plain; charset=utf-8",
-                lambda: "command.txt",
-            ),
+        labels, image = f"{takeaway.name_of(painting, painter)}.png", takeaway.image_name
+        makers: dict[str, tuple[str, Callable[[], tuple[str, bytes]]]] = {
+            "image": ("image/png", lambda: (image(painting, painter), takeaway.image_file(painting, painter))),
+            "labels": ("image/png", lambda: (labels, takeaway.label_file(painting, painter))),
+            "all": ("application/zip", lambda: (labels.replace(".png", ".zip"), takeaway.everything(painting, painter, device))),
+            "command": ("text/plain; charset=utf-8", lambda: ("command.txt", takeaway.command(painting, painter, device).encode())),
         }
         if what not in makers:
             raise InputError(f"there is no {what[:LONGEST_TAB]!r} to take; take one of {', '.join(makers)}")
-        make, kind, name = makers[what]
+        kind, make = makers[what]
         # not in the tab's own place in the line, where the next stroke would replace it
-        made, name_of_file = await self.turns.run(f"{tab} {what}", lambda: (make(), name()))
-        return Answer(made, kind, {"Content-Disposition": f'attachment; filename="{name_of_file}"'})
+        name, made = await self.turns.run(f"{tab} {what}", make)
+        return Answer(made, kind, {"Content-Disposition": f'attachment; filename="{name}"'})
 
     # --- What is brought ----------------------------------------------------------------------------------------------------
 

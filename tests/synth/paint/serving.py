@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from synth.paint.config import PaintConfig
+from synth.paint.files import wire_ids
 from synth.paint.painter import Painter
 from synth.paint.painting import Painting, pack
 from synth.paint.server import HOST, build_server, listen
-from synth.paint.starts import wire_ids
 from synth.paint.studio import Studio
 
 

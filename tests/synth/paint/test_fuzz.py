@@ -16,6 +16,7 @@ from tests.spoiling import spoil_bytes
 from tests.synth.paint.serving import Served, blocks, pixels, sent, serving
 from tests.synth.test_generate import write_run
 
+pytestmark = pytest.mark.slow
 CASES, WARM = 1000, 200
 GROWTH = 48 * 2**20
 """Bytes that the allocator may hold on to."""
