@@ -1,4 +1,4 @@
-"""Paint with classes: `python -m synth.paint RUN` opens a page where a label map becomes an image under the brush."""
+"""A page on this machine where a label map becomes an image under the brush: `python -m synth.paint RUN`."""
 
 import webbrowser
 from contextlib import closing, suppress
