@@ -176,7 +176,7 @@ def small_images(config: dict[str, Any]) -> Options:
     options: Options = ["--input.size", f"[{side}, {2 * side}]"]
     if "load_size" in config["input"]:
         options += ["--input.load_size", f"[{side + 8}, {2 * side + 8}]"]
-    return [*options, *(["--discriminator.depth", 3] if config["discriminator"].get("depth", 4) > 5 else [])]
+    return [*options, *(["--discriminator.depth", 3] if config.get("discriminator", {}).get("depth", 4) > 5 else [])]
 
 
 def fewer_variants(config: dict[str, Any]) -> Options:
