@@ -206,6 +206,22 @@ def test_the_page_is_whole_and_its_policy_fits_it(vectors: Served) -> None:
     assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
 
 
+def test_published_weights_that_were_converted(vectors: Served, invoke: Invoke, tmp_path: Path) -> None:
+    """They name no data set, so there are no layouts; all else is as with a run that was trained here."""
+    run = write_run(tmp_path / "run")
+    assert invoke("synth.convert", run, "-o", tmp_path / "published").status == 0
+    given = ["--crop_size", 64, "--aspect_ratio", 2, "--upsampling", "normal", "--unknown", "last", "--instance_edges", "false"]
+    outcome = invoke("synth.convert", tmp_path / "published/latest_net_G.pth", "-o", tmp_path / "converted", *given)
+    assert outcome.status == 0, outcome.errors
+    images = []
+    for path in (run, tmp_path / "converted"):
+        with serving(path, tmp_path) as served:
+            images.append(pixels(served.post("/image", sent(Painting(blocks())))))
+            about = served.get("/about").json
+    assert np.array_equal(*images)
+    assert about["layouts"] == 0 and "converted from published weights" in about["no_layouts"]
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------------------
 
 
