@@ -6,7 +6,7 @@ the softmax head. What is averaged is as large as the features of one view, so w
 Shapes: N images of H×W, F features (D of pixel embeddings, C of class scores), h×w positions of the features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -164,6 +164,18 @@ def summary(matrix: ConfusionMatrix) -> dict[str, float]:
         "mean_accuracy": matrix.mean_accuracy(),
         "fwiou": matrix.fwiou(),
     }
+
+
+FIGURES_OF_UNSEEN = {"seen_miou": "mIoU seen", "unseen_miou": "unseen", "harmonic_mean": "harmonic mean"}
+
+
+def seen_and_unseen(matrix: ConfusionMatrix, spec: DatasetSpec, unseen: Sequence[str]) -> dict[str, Any]:
+    """Mean IoU of the classes of the training and of those that it has not seen, and the harmonic mean of the two, in [0, 1]."""
+    iou, is_unseen = matrix.iou(), torch.tensor([name in unseen for name in spec.class_names])
+    seen_miou, unseen_miou = (iou[group].nanmean().item() for group in (~is_unseen, is_unseen))
+    total = seen_miou + unseen_miou
+    harmonic_mean = 0.0 if total == 0 else 2 * seen_miou * unseen_miou / total
+    return {"classes": list(unseen), "seen_miou": seen_miou, "unseen_miou": unseen_miou, "harmonic_mean": harmonic_mean}
 
 
 def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:

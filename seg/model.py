@@ -4,6 +4,7 @@ Shapes: N images of H×W, P pixels, C classes, D embedding size.
 """
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from seg.networks.deeplab import DeepLabV3Plus
 from seg.networks.smp import PREFIX, SmpNetwork
 from seg.networks.upsampling import predict_in_bands, resize
 from shared.backbone import build_backbone
+from shared.constants import IGNORE_INDEX
 from shared.errors import InputError, choose
 
 Network = DeepLabV3Plus | SmpNetwork
@@ -25,14 +27,27 @@ class Segmenter(nn.Module):
         network: with F output channels.
     """
 
+    in_use: torch.Tensor | None
+    """Ids of the classes that are trained and predicted, in ascending order; None: all."""
+
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("in_use", None, persistent=False)
+
+    def leave_out(self, class_ids: Sequence[int], num_classes: int) -> None:
+        """Neither train nor predict these classes; the others keep their ids."""
+        rest = sorted({*range(num_classes)} - {*class_ids})
+        self.in_use = torch.tensor(rest, device=next(self.parameters()).device) if class_ids else None
 
     @property
     def class_vectors(self) -> tuple[torch.Tensor, ...]:
-        """The class embeddings (C, D), with gradient, as the one further argument of the loss; none for a head without them."""
+        """The class embeddings (C, D) in use, with gradient, as the one further argument of the loss; none for a head without them."""
         return ()
+
+    def rows_of(self, label_map: torch.Tensor) -> torch.Tensor:
+        """What the loss takes for labels: class ids, or, where classes are left out, rows of the `class_vectors` in use."""
+        return label_map
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         """Images (N, 3, H, W) in [0, 1], any H and W → outputs (N, F, H, W).
@@ -91,7 +106,27 @@ class EmbeddingSegmenter(Segmenter):
 
     @property
     def class_vectors(self) -> tuple[torch.Tensor, ...]:
-        return (self.class_embeddings,)
+        return (self.class_embeddings if self.in_use is None else self.class_embeddings[self.in_use],)
+
+    def rows_of(self, label_map: torch.Tensor) -> torch.Tensor:
+        if self.in_use is None:
+            return label_map
+        rows = torch.full((len(self.raw_class_embeddings) + 1,), IGNORE_INDEX, device=label_map.device)
+        rows[self.in_use] = torch.arange(len(self.in_use), device=label_map.device)
+        return rows[label_map]  # index -1, of ignored pixels, is the last one
+
+    def set_classes(self, vectors: torch.Tensor, *, trainable: bool = False) -> None:
+        """Put other class vectors (C', D), of any norm but zero, in the place of its own; all of them are in use.
+
+        Raises:
+            InputError: they have another size than the pixel embeddings.
+        """
+        wanted = self.raw_class_embeddings.shape[1]
+        if vectors.shape[1] != wanted:
+            raise InputError(f"the class vectors have {vectors.shape[1]} numbers each, but the network gives pixels {wanted}")
+        place = self.raw_class_embeddings.device
+        self.raw_class_embeddings = nn.Parameter(vectors.detach().float().clone().to(place), requires_grad=trainable)
+        self.in_use = None
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         features = self.network(images)
@@ -105,7 +140,8 @@ class EmbeddingSegmenter(Segmenter):
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """The class embedding nearest to each pixel embedding, of any norm."""
-        return nearest_class_map(outputs, self.class_embeddings)
+        rows = nearest_class_map(outputs, *self.class_vectors)
+        return rows if self.in_use is None else self.in_use[rows]
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Unit vectors."""
@@ -118,7 +154,7 @@ class SoftmaxSegmenter(Segmenter):
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """The class with the largest logit."""
-        return outputs.argmax(1)
+        return outputs.argmax(1) if self.in_use is None else self.in_use[outputs[:, self.in_use].argmax(1)]
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.inference import ViewConfig, predict_views
-from seg.trained import TrainedSegmenter, load_segmenter
+from seg.trained import TrainedSegmenter, load_segmenter, with_table
 from shared.data.picture_files import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from shared.data.spec import DatasetSpec, Sample
@@ -39,6 +39,9 @@ class PredictConfig:
     """Image files, or folders of them."""
     output: str
     """Folder for labels/, colour/ and overlay/. Ignored pixels do not occur; ids are those of the class list."""
+    table: str | None = None
+    """File with a vector per class (.safetensors, .npz, .npy, .csv): label with these classes, which need not occur in the training. Ids
+    are then those of its rows. Null: the classes of the run."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -109,6 +112,8 @@ def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, 
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
+    if config.table is not None:
+        trained = with_table(trained, config.table)
     files = expand_paths(config.images, IMAGE_SUFFIXES)
     output, spec = Path(config.output), trained.spec
     resized = trained.meta["config"]["input"]["resize"]
