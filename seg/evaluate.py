@@ -63,7 +63,9 @@ def main(config: EvaluateConfig) -> None:
     dataset = build_dataset(config.data, config.split)
     if config.table is not None:
         trained = with_table(trained, config.table, dataset.spec)
-    if dataset.spec.class_names != trained.spec.class_names:
+    # the data of the training have no classes that were added behind their own, whose ids have stayed
+    trained_on = trained.spec.class_names[: trained.meta.get("data_classes")]
+    if dataset.spec.class_names not in (trained.spec.class_names, trained_on):
         raise InputError(
             f"{config.run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
             f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
@@ -76,8 +78,8 @@ def main(config: EvaluateConfig) -> None:
             print(early.line(config.split))
         print(f"would evaluate {config.checkpoint} of {config.run} on {len(dataset)} {config.split} images of {dataset.spec.name}")
         return
-    unseen = [name for name in trained.meta["config"]["data"].get("ignore_classes") or [] if name not in (config.data.ignore_classes or [])]
-    matrix = evaluate(trained.model, loader, dataset.spec.num_classes, device, config.views)
+    unseen = [name for name in trained.ignored_names if name not in (config.data.ignore_classes or [])]
+    matrix = evaluate(trained.model, loader, trained.spec.num_classes, device, config.views)
     if not is_first():
         return
 

@@ -69,6 +69,15 @@ class Segmenter(nn.Module):
         """Outputs (N, F, H, W) → class ids (N, H, W) int64, ties to the lowest."""
         raise NotImplementedError
 
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """How sure a pixel is of its class, (N, H, W) from -1 to 1.
+
+        Args:
+            outputs: (N, F, H, W), or `votes` of several views, if `voted`.
+            ids: (N, H, W), their classes.
+        """
+        raise NotImplementedError
+
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Stride-4 features (N, F, h, w) → what several views of an image average, of the same shape."""
         raise NotImplementedError
@@ -115,6 +124,13 @@ class EmbeddingSegmenter(Segmenter):
         rows[self.in_use] = torch.arange(len(self.in_use), device=label_map.device)
         return rows[label_map]  # index -1, of ignored pixels, is the last one
 
+    @property
+    def kernels(self) -> torch.Tensor:
+        """(C, D) class embeddings whose largest product with a pixel embedding names its class; those left out are zero."""
+        if self.in_use is None:
+            return self.class_embeddings
+        return torch.zeros_like(self.class_embeddings).index_copy(0, self.in_use, *self.class_vectors)
+
     def set_classes(self, vectors: torch.Tensor, *, trainable: bool = False) -> None:
         """Put other class vectors (C', D), of any norm but zero, in the place of its own; all of them are in use.
 
@@ -143,6 +159,11 @@ class EmbeddingSegmenter(Segmenter):
         rows = nearest_class_map(outputs, *self.class_vectors)
         return rows if self.in_use is None else self.in_use[rows]
 
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """x·μ of the pixel's direction and its class embedding: 1 less half of their squared distance."""
+        vectors = self.class_embeddings[ids].movedim(-1, 1)
+        return (unit_norm(outputs, dim=1) * vectors).sum(1)
+
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Unit vectors."""
         # each view has the same say, however long its vectors are
@@ -155,6 +176,11 @@ class SoftmaxSegmenter(Segmenter):
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """The class with the largest logit."""
         return outputs.argmax(1) if self.in_use is None else self.in_use[outputs[:, self.in_use].argmax(1)]
+
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """The probability of the class among those in use."""
+        scores = outputs if self.in_use is None else outputs[:, self.in_use]
+        return (scores if voted else scores.softmax(1)).amax(1)
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities."""

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seg.inference import ViewConfig, predict_views
+from seg.inference import ViewConfig, predict_views, predict_with_confidence
+from seg.rejection import Rejection
 from seg.trained import TrainedSegmenter, load_segmenter, with_table
+from shared.constants import IGNORE_INDEX
 from shared.data.picture_files import expand_paths
 from shared.data.pictures import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from shared.data.spec import DatasetSpec, Sample
@@ -38,10 +40,16 @@ class PredictConfig:
     images: list[str]
     """Image files, or folders of them."""
     output: str
-    """Folder for labels/, colour/ and overlay/. Ignored pixels do not occur; ids are those of the class list."""
+    """Folder for labels/, colour/ and overlay/. Without reject, ignored pixels do not occur; ids are those of the class list."""
     table: str | None = None
     """File with a vector per class (.safetensors, .npz, .npy, .csv): label with these classes, which need not occur in the training. Ids
     are then those of its rows. Null: the classes of the run."""
+    reject: bool = False
+    """Mark pixels that are of none of the classes as ignored (255, or 65535 in 16 bit; black in colour): those whose confidence is below
+    the threshold that python -m seg.calibrate has chosen for the run."""
+    confidence: bool = False
+    """Also write confidence/: 8-bit PNGs, 255 where a pixel embedding is its class embedding, 0 where it lies at a right angle to it or
+    farther; with head softmax the probability of the class."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -63,30 +71,78 @@ class PredictConfig:
             raise InputError(f"max_pixels is {self.max_pixels}; it must be at least 1")
 
 
+class Labels(NamedTuple):
+    """What is predicted for an image.
+
+    ids: (H, W) in the type of label files, whose ignored value stands where pixels were rejected. confidence: (H, W) uint8, if wanted.
+    """
+
+    ids: np.ndarray
+    confidence: np.ndarray | None
+
+
 def predict(trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig) -> torch.Tensor:
     """Class ids (H, W) of an image (3, H, W) uint8: resized as in training, predicted, and the ids brought back to its own size."""
+    return _back(predict_views(trained.model, _ready(trained, image).to(device), views), image)
+
+
+def predict_confidently(
+    trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `predict`, with the confidence (H, W) of every pixel in [-1, 1]."""
+    ids, confidence = predict_with_confidence(trained.model, _ready(trained, image).to(device), views)
+    return _back(ids, image), _back(confidence, image, torch.float32)
+
+
+def _ready(trained: TrainedSegmenter, image: torch.Tensor) -> torch.Tensor:
+    """(1, 3, h, w) as the network reads it."""
     height, width = image.shape[1:]
     size = trained.meta["config"]["input"]["resize"]
     blank = torch.zeros(height, width, dtype=torch.int64)
     ready = EvalResize(None if size is None else (size[0], size[1]))(Sample(image, blank, None, "")).image
-    ids = predict_views(trained.model, ready[None].to(device), views).cpu()
-    return F.interpolate(ids[None].double(), (height, width), mode="nearest-exact")[0, 0].long()
+    return ready[None]
+
+
+def _back(found: torch.Tensor, image: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """(1, h, w) → (H, W) of the image."""
+    return F.interpolate(found.cpu()[None].double(), image.shape[1:], mode="nearest-exact")[0, 0].to(dtype)
 
 
 def predict_tiles(
-    trained: TrainedSegmenter, image: torch.Tensor, device: torch.device, views: ViewConfig, tile: tuple[int, int] | None
-) -> np.ndarray:
-    """As `predict`, tile by tile, in the type of label files."""
+    trained: TrainedSegmenter,
+    image: torch.Tensor,
+    device: torch.device,
+    views: ViewConfig,
+    tile: tuple[int, int] | None,
+    threshold: float | None = None,
+    with_confidence: bool = False,
+) -> Labels:
+    """As `predict`, tile by tile.
+
+    Args:
+        threshold: pixels with a smaller confidence are rejected; None: none are.
+    """
     height, width = image.shape[1:]
-    ids = np.empty((height, width), label_storage(trained.spec.num_classes)[0])
+    storage, ignored = label_storage(trained.spec.num_classes)
+    ids, sure = np.empty((height, width), storage), np.empty((height, width), np.uint8) if with_confidence else None
     rows, columns = tile or (height, width)
     for top in range(0, height, rows):
         for left in range(0, width, columns):
             above, before = min(top, rows // 4), min(left, columns // 4)
             window = (..., slice(top - above, top + rows + rows // 4), slice(left - before, left + columns + columns // 4))
-            seen = predict(trained, image[window], device, views)
-            ids[top : top + rows, left : left + columns] = seen[above : above + rows, before : before + columns].numpy()
-    return ids
+            here, inner = (
+                (slice(top, top + rows), slice(left, left + columns)),
+                (slice(above, above + rows), slice(before, before + columns)),
+            )
+            if threshold is None and sure is None:
+                ids[here] = predict(trained, image[window], device, views)[inner].numpy()
+                continue
+            seen, confidence = predict_confidently(trained, image[window], device, views)
+            rejected = confidence < (-torch.inf if threshold is None else threshold)
+            ids[here] = seen.masked_fill(rejected, ignored)[inner].numpy()
+            if sure is not None:
+                sure[here] = (255 * confidence.clamp(0, 1)).round()[inner].numpy()
+    return Labels(ids, sure)
 
 
 def in_bands(make: Callable[[slice], np.ndarray], size: tuple[int, int], rows: int = 256) -> np.ndarray:
@@ -97,14 +153,21 @@ def in_bands(make: Callable[[slice], np.ndarray], size: tuple[int, int], rows: i
     return picture
 
 
-def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, np.ndarray]) -> None:
-    """Write the three pictures of a (name, image (3, H, W) uint8, class ids (H, W) in the type of label files)."""
-    name, image, ids = prediction
+def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, Labels]) -> None:
+    """Write the pictures of a (name, image (3, H, W) uint8, what is predicted for it)."""
+    name, image, (ids, confidence) = prediction
+    ignored = label_storage(spec.num_classes)[1]
+
+    def shown(band: slice) -> np.ndarray:
+        return np.where(ids[band] == ignored, IGNORE_INDEX, ids[band].astype(np.int64))
+
+    if confidence is not None:
+        save_png(confidence, output / "confidence" / f"{name}.png")
     picture = image.permute(1, 2, 0).numpy()
     save_png(ids, output / "labels" / f"{name}.png")
     for folder, make in (
-        ("colour", lambda band: colour_label_map(ids[band], spec.palette)),
-        ("overlay", lambda band: overlay(picture[band], ids[band], spec.palette)),
+        ("colour", lambda band: colour_label_map(shown(band), spec.palette)),
+        ("overlay", lambda band: overlay(picture[band], shown(band), spec.palette)),
     ):
         save_png(in_bands(make, ids.shape), output / folder / f"{name}.png")
 
@@ -112,6 +175,7 @@ def write(output: Path, spec: DatasetSpec, prediction: tuple[str, torch.Tensor, 
 def main(config: PredictConfig) -> None:
     device = choose_device(config.device)
     trained = load_segmenter(RunDirectory.open(config.run), config.checkpoint, device)
+    threshold = Rejection.load(Path(config.run), trained.meta["step"]).threshold if config.reject else None
     if config.table is not None:
         trained = with_table(trained, config.table)
     files = expand_paths(config.images, IMAGE_SUFFIXES)
@@ -126,12 +190,12 @@ def main(config: PredictConfig) -> None:
     ahead = AHEAD if config.tile is None else 0
     images = in_threads(partial(read_image, max_pixels=config.max_pixels), files.values(), threads=THREADS, ahead=ahead)
     with_ids = (
-        (name, image, predict_tiles(trained, image, device, config.views, config.tile))
+        (name, image, predict_tiles(trained, image, device, config.views, config.tile, threshold, config.confidence))
         for name, image in progress(zip(files, images), "predict", total=len(files), unit="image")
     )
     for _ in in_threads(partial(write, output, spec), with_ids, threads=THREADS, ahead=ahead):
         pass  # pictures are encoded while the network goes on: that takes longer than a GPU needs for an image
-    print(f"wrote labels, colour and overlay of {len(files)} images to {output}")
+    print(f"wrote labels, colour{', confidence' if config.confidence else ''} and overlay of {len(files)} images to {output}")
 
 
 if __name__ == "__main__":

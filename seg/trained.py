@@ -1,5 +1,6 @@
 """From settings or a run directory to a segmentation network, and from a network to the files that synthesis and evaluation use."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from shared.data.spec import DatasetSpec
 from shared.embedding_file import EMBEDDINGS_FILE, ClassEmbeddings
 from shared.encoder_file import ENCODER_FILE, save_encoder
 from shared.errors import InputError
-from shared.run.checkpoint import load_module, read_checkpoint
+from shared.run.checkpoint import load_module, read_checkpoint, write_checkpoint
 from shared.run.directory import RunDirectory
 from shared.visualise import voc_palette
 
@@ -46,6 +47,16 @@ class TrainedSegmenter:
     spec: DatasetSpec
     meta: dict[str, Any]
 
+    @property
+    def ignored_names(self) -> list[str]:
+        """Classes that were ignored in the training, and have not been added since."""
+        return self.meta["config"]["data"].get("ignore_classes") or []
+
+    @property
+    def known_names(self) -> list[str]:
+        """Classes that it tells apart."""
+        return [name for name in self.spec.class_names if name not in self.ignored_names]
+
 
 def load_segmenter(run: RunDirectory, which: str, device: torch.device) -> TrainedSegmenter:
     """Load the checkpoint `last` or `best` of a run of seg.train.
@@ -58,9 +69,10 @@ def load_segmenter(run: RunDirectory, which: str, device: torch.device) -> Train
     spec = DatasetSpec(meta["dataset"], tuple(meta["class_names"]), np.array(meta["palette"], np.uint8))
     settings = ModelConfig(**(meta["config"]["model"] | {"pretrained": False, "weights": None}))
     model = segmenter_from(meta["config"]["head"], spec.num_classes, settings)
-    model.leave_out(ids_of_classes(meta["config"]["data"].get("ignore_classes") or [], spec), spec.num_classes)
     load_module(model, tensors, "model", path)
-    return TrainedSegmenter(model.to(device).eval(), spec, meta)
+    trained = TrainedSegmenter(model.to(device).eval(), spec, meta)
+    model.leave_out(ids_of_classes(trained.ignored_names, spec), spec.num_classes)
+    return trained
 
 
 def with_table(trained: TrainedSegmenter, path: str, spec: DatasetSpec | None = None) -> TrainedSegmenter:
@@ -83,6 +95,47 @@ def with_table(trained: TrainedSegmenter, path: str, spec: DatasetSpec | None = 
     except InputError as error:
         raise InputError(f"{path}: {error}; give a table of the kind that the run was trained with") from error
     return TrainedSegmenter(trained.model, spec, trained.meta)
+
+
+def extended(trained: TrainedSegmenter, names: Sequence[str], vectors: torch.Tensor, origin: str) -> TrainedSegmenter:
+    """The network with more classes. Those that were ignored in its training keep their ids, the others get the next ones.
+
+    Args:
+        names: B classes that it does not know.
+        vectors: (B, D) of any norm but zero.
+        origin: the run it comes from, kept in `meta`.
+    """
+    model = trained.model
+    assert isinstance(model, EmbeddingSegmenter), "classes without vectors"
+    every = [*trained.spec.class_names, *(name for name in names if name not in trained.spec.class_names)]
+    spec = renamed(trained.spec, every)
+    old = model.raw_class_embeddings.detach()
+    raw = torch.cat([old, old.new_zeros(len(every) - len(old), old.shape[1])])
+    raw[[every.index(name) for name in names]] = vectors.to(raw)
+    model.set_classes(raw, trainable=model.raw_class_embeddings.requires_grad)
+    rest = [name for name in trained.ignored_names if name not in names]
+    model.leave_out(ids_of_classes(rest, spec), spec.num_classes)
+
+    config = copy.deepcopy(trained.meta["config"])
+    config["data"]["ignore_classes"] = rest or None
+    if config["data"]["name"] == "folder" and config["data"]["folder"]["label_values"] is None:
+        # label files of the data set may then hold the new ids
+        config["data"]["folder"] |= {
+            "class_names": every,
+            "palette": None if len(every) > len(old) else config["data"]["folder"]["palette"],
+        }
+    data_classes = trained.meta.get("data_classes", len(old))
+    origins = {"added": [*trained.meta.get("added", []), *names], "added_to": origin, "data_classes": data_classes}
+    classes = {"class_names": every, "palette": spec.palette.tolist()}
+    return TrainedSegmenter(model, spec, trained.meta | {"config": config} | classes | origins)
+
+
+def write_run(run: RunDirectory, trained: TrainedSegmenter) -> None:
+    """Write settings and checkpoints of a network that needs no training. Both checkpoints are the same."""
+    run.start(trained.meta["config"])
+    tensors = {f"model.{key}": value for key, value in trained.model.state_dict().items()}
+    for which in ("best", "last"):
+        write_checkpoint(run.checkpoint(which), tensors, trained.meta)
 
 
 def renamed(spec: DatasetSpec, names: Sequence[str]) -> DatasetSpec:
