@@ -10,7 +10,7 @@ from seg.config import InputConfig
 from seg.inference import ViewConfig, predict_with_confidence
 from seg.inputs import eval_transform
 from seg.rejection import REJECTION_FILE, Confidences, Rejection, auroc, false_positives
-from seg.trained import TrainedSegmenter, load_segmenter
+from seg.trained import TrainedSegmenter, load_segmenter, require_same_classes
 from shared.config import flatten
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset, ids_of_classes
@@ -73,11 +73,7 @@ def main(config: CalibrateConfig) -> None:
     run = RunDirectory.open(config.run)
     trained = load_segmenter(run, config.checkpoint, device)
     dataset = build_dataset(replace(config.data, ignore_classes=None), "val")
-    if dataset.spec.class_names != trained.spec.class_names:
-        raise InputError(
-            f"{config.run} has {trained.spec.num_classes} classes of {trained.spec.name}, but the data is {dataset.spec.name} with "
-            f"{dataset.spec.num_classes} classes; names and order must be equal"
-        )
+    require_same_classes(trained, dataset.spec, config.run)
     if config.dry_run:
         print(f"would choose a threshold on {len(dataset)} val images of {dataset.spec.name} and write {run.path / REJECTION_FILE}")
         return

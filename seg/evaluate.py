@@ -8,14 +8,13 @@ from typing import Any, Literal
 from seg.config import InputConfig
 from seg.inference import FIGURES_OF_UNSEEN, ViewConfig, class_table, evaluate, seen_and_unseen, summary, write_evaluation
 from seg.inputs import eval_transform
-from seg.trained import load_segmenter, with_table
+from seg.trained import load_segmenter, require_same_classes, with_table
 from shared.config import flatten
 from shared.data import build_dataset
 from shared.data.config import DataConfig
 from shared.data.early_check import check_early
 from shared.data.loader import build_eval_loader
 from shared.distributed import is_first, my_share
-from shared.errors import InputError
 from shared.metrics import cumulative_miou
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
@@ -63,13 +62,7 @@ def main(config: EvaluateConfig) -> None:
     dataset = build_dataset(config.data, config.split)
     if config.table is not None:
         trained = with_table(trained, config.table, dataset.spec)
-    # the data of the training have no classes that were added behind their own, whose ids have stayed
-    trained_on = trained.spec.class_names[: trained.meta.get("data_classes")]
-    if dataset.spec.class_names not in (trained.spec.class_names, trained_on):
-        raise InputError(
-            f"{config.run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
-            f"but the data is {dataset.spec.name} with {dataset.spec.num_classes} classes; names and order must be equal"
-        )
+    require_same_classes(trained, dataset.spec, config.run)
     workers, mine = config.data.num_workers, my_share(len(dataset))
     loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
     early = check_early(dataset)

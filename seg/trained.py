@@ -58,6 +58,20 @@ class TrainedSegmenter:
         return [name for name in self.spec.class_names if name not in self.ignored_names]
 
 
+def require_same_classes(trained: TrainedSegmenter, spec: DatasetSpec, run: str) -> None:
+    """Refuse data of other classes than those of the network. Those that were added behind the classes of the data may be missing.
+
+    Raises:
+        InputError: names both.
+    """
+    before = trained.spec.class_names[: trained.meta.get("data_classes")]
+    if spec.class_names not in (trained.spec.class_names, before):
+        raise InputError(
+            f"{run} was trained on the {trained.spec.num_classes} classes of {trained.spec.name}, "
+            f"but the data is {spec.name} with {spec.num_classes} classes; names and order must be equal"
+        )
+
+
 def load_segmenter(run: RunDirectory, which: str, device: torch.device) -> TrainedSegmenter:
     """Load the checkpoint `last` or `best` of a run of seg.train.
 
@@ -168,5 +182,6 @@ def export(trained: TrainedSegmenter, folder: Path, about: dict[str, Any]) -> li
         written.append(folder / EMBEDDINGS_FILE)
         raw = model.raw_class_embeddings.detach().float().cpu()
         vectors = model.class_embeddings.detach().float().cpu()
-        ClassEmbeddings(vectors, raw, spec.class_names, spec.name, about).save(written[-1])
+        ignored = {"not_trained": ", ".join(trained.ignored_names)} if trained.ignored_names else {}
+        ClassEmbeddings(vectors, raw, spec.class_names, spec.name, about | ignored).save(written[-1])
     return written

@@ -308,7 +308,7 @@ def test_tiles_give_what_the_whole_gives_where_the_network_looks_no_further(
     trained: Any = SimpleNamespace(model=None, spec=spec, meta={"config": {"input": {"resize": None}}})
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 150, 230), dtype=np.uint8))
     whole = predict.predict(trained, image, torch.device("cpu"), ViewConfig())
-    found = predict.predict_tiles(trained, image, torch.device("cpu"), ViewConfig(), tile)
+    found = predict.predict_tiles(trained, image, torch.device("cpu"), ViewConfig(), tile).ids
     assert found.dtype == np.uint8 and np.array_equal(found, whole.numpy())
 
 

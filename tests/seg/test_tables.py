@@ -82,6 +82,8 @@ def test_classes_that_are_left_out_are_neither_trained_nor_predicted(runs: Path)
     assert not ({1, 4} & set(ids.unique().tolist()))
     evaluation = json.loads((runs / "held/evaluation.json").read_text())
     names = names_of(runs / "held")
+    embeddings = ClassEmbeddings.load(runs / "held/class_embeddings.safetensors")
+    assert embeddings.meta["not_trained"] == f"{names[1]}, {names[4]}"
     assert [evaluation["class_pixels"][names[index]] for index in (1, 4)] == [0, 0]
 
 
