@@ -82,7 +82,7 @@ def losses_of(
             cross_entropy, output, *compared, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
     terms = {"loss/cross_entropy": share * classification}
-    for class_embeddings in classes if any(vectors.requires_grad for vectors in classes) else ():
+    for class_embeddings in (vectors for vectors in classes if vectors.requires_grad):
         # the passes of an update count it once
         terms["loss/class_separation"] = loss.margin_weight / config.train.accumulation * class_separation(class_embeddings, loss.margin)
     return terms

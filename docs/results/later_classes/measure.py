@@ -90,43 +90,43 @@ def main(ccp: Path, output: Path, seed: int) -> None:
     folder = ["--data.name", "folder", "--data.root", ccp, "--data.folder.name", "ccp", "--data.folder.ignore_value", "null"]
     run(codes, "shared.data", "codes", *folder, "--data.num_workers", 0, "--width", 32, "-o", codes)
 
-    held_options = ["--data.ignore_classes", ignored]
-    arms = {
-        "held": held_options,
-        "table": [*held_options, "--classes.table", codes],
-        "softmax": [*held_options, "--head", "softmax"],
-        "all": [],
-    }
-    for arm, options in arms.items():
-        folder_of_run = output / f"{arm}-{seed}"
-        run(folder_of_run / "evaluation.json", "seg.train", *data, *options, "--train.seed", seed, "--run_dir", folder_of_run)
-
-    every = ["--data.ignore_classes", "null", "--data.num_workers", 0]
+    every, workers = ["--data.ignore_classes", "null"], ["--data.num_workers", 0]
     found: dict[str, object] = {"held out": [names[index] for index in held]}
-    for title, arm, more in (
-        ("before", "held", []),
-        ("all from the start", "all", []),
-        ("zero-label", "table", ["--table", codes]),
-    ):
+
+    def keep(title: str, figures: object) -> None:
+        found[title] = figures
+        (output / f"found-{seed}.json").write_text(json.dumps(found, indent=2) + "\n")
+        print(title, figures, flush=True)
+
+    def train(arm: str, *options: object) -> Path:
+        trained = output / f"{arm}-{seed}"
+        run(trained / "evaluation.json", "seg.train", *data, *options, "--train.seed", seed, "--run_dir", trained)
+        return trained
+
+    def evaluate(title: str, trained: Path, *options: object) -> None:
         file = output / f"{title.replace(' ', '_')}-{seed}.json"
-        run(file, "seg.evaluate", output / f"{arm}-{seed}", *every, *more, "--json", file)
-        found[title] = scores(file, names, held)
+        run(file, "seg.evaluate", trained, *every, *workers, *options, "--json", file)
+        keep(title, scores(file, names, held))
+
+    def calibrate(title: str, trained: Path) -> None:
+        run(trained / "rejection.json", "seg.calibrate", trained, *workers)
+        keep(title, json.loads((trained / "rejection.json").read_text()))
+
+    without = ["--data.ignore_classes", ignored]
+    old = train("held", *without)
+    evaluate("before", old)
     for shots in SHOTS:
         masks = output / f"masks-{shots}-{seed}"
         write_masks(ccp, masks, maps, names, held, shots, seed)
-        for title, more in (("means", []), ("refined", ["--refine", REFINE])):
-            new = output / f"{title}-{shots}-{seed}"
-            parts = ["--images", masks / "images", "--labels", masks / "labels", "--names", masks / "names.txt"]
-            run(new, "seg.add_classes", output / f"held-{seed}", *parts, "-o", new, *more)
-            file = new / "scores.json"
-            run(file, "seg.evaluate", new, *every, "--json", file)
-            found[f"{title}, {shots} images"] = scores(file, names, held)
-    for arm in ("held", "softmax"):
-        rejection = output / f"{arm}-{seed}" / "rejection.json"
-        run(rejection, "seg.calibrate", output / f"{arm}-{seed}", "--data.num_workers", 0)
-        found[f"rejection, {arm}"] = json.loads(rejection.read_text())
-    (output / f"found-{seed}.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+        parts = ["--images", masks / "images", "--labels", masks / "labels", "--names", masks / "names.txt"]
+        for kind, options in (("means", []), ("refined", ["--refine", REFINE])):
+            new = output / f"{kind}-{shots}-{seed}"
+            run(new, "seg.add_classes", old, *parts, "-o", new, *options)
+            evaluate(f"{kind}, {shots} images", new)
+    calibrate("rejection, embedding", old)
+    calibrate("rejection, softmax", train("softmax", *without, "--head", "softmax"))
+    evaluate("zero-label", train("table", *without, "--classes.table", codes), "--table", codes)
+    evaluate("all from the start", train("all"))
 
 
 if __name__ == "__main__":
