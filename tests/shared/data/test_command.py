@@ -130,7 +130,14 @@ def test_figures_as_json(root, command):
 
 def test_every_command_has_a_help_of_its_own(command):
     status, out, _ = command("--help")
-    commands = {"check": "json", "stats": "output", "codes": "width", "write": "image_format", "speed": "seconds", "build-coco-lvis": "as_published"}
+    commands = {
+        "check": "json",
+        "stats": "output",
+        "codes": "width",
+        "write": "image_format",
+        "speed": "seconds",
+        "build-coco-lvis": "as_published",
+    }
     assert status == 0 and all(f"  {name} " in out for name in commands) and "--data.root" not in out
     for name, own in commands.items():
         status, out, _ = command(name, "--help")
