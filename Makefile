@@ -1,7 +1,8 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
-# make check   linter, formatter, type check and the tests that start no second process, in about a minute
+# make check   linter, formatter, type check and the tests that start no process and no whole program, in about a minute
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
+# make site    the documentation as a site, in site/; make wheel: the wheel and the source distribution, in dist/
 # make audit   known weaknesses of the pinned packages; asks the Python package index
 # Both make .venv when it is missing and refresh it only when the dependency files changed.
 # Other interpreter or folder: make test PYTHON=python3.12 VENV=/path. An installed torch is reused with VENV_FLAGS=--system-site-packages.
@@ -12,8 +13,10 @@ VENV_FLAGS ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+# the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
+PYTEST_FLAGS ?= -n auto --dist worksteal
 
-.PHONY: demo check test lint install fuzz audit clean
+.PHONY: demo check test lint install fuzz site wheel audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
@@ -24,12 +27,18 @@ demo: $(STAMP)
 fuzz: $(STAMP)
 	$(PY) -m tests.fuzz --cases 1000
 
+site: $(STAMP)
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+wheel: $(STAMP)
+	$(PY) -c "from setuptools import build_meta; build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
+
 audit: $(STAMP)
 	$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[audit]'
 	$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 check: lint
-	$(PY) -m pytest --one-process $(PYTEST_FLAGS)
+	$(PY) -m pytest --quick $(PYTEST_FLAGS)
 
 test: lint
 	$(PY) -m pytest $(PYTEST_FLAGS)
@@ -48,4 +57,4 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

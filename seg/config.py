@@ -51,8 +51,9 @@ class LossConfig:
     """Classes that a pixel's softmax runs over: all of them, or its target and the nearest ones (the paper)."""
     num_neighbours: int = 6
     """k, nearest class embeddings that a pixel is compared with, besides its target (candidates neighbours)."""
-    temperature: float | Literal["learned"] = 0.2
-    """tau; logit = -squared distance / temperature (distance squared). learned: a parameter, which starts soft and is logged."""
+    temperature: float | Literal["learned"] = "learned"
+    """tau; logit = -squared distance / temperature (distance squared). learned: a parameter, which starts soft and is logged. The paper:
+    0.05."""
     distance: Literal["squared", "plain"] = "squared"
     """Squared Euclidean distance (the paper) or Euclidean (its released code)."""
     scale: float = 20.0
@@ -73,13 +74,15 @@ class LossConfig:
     band_rows: int | None = None
     """Rows of the output that are upsampled at a time, so that no full-resolution output is stored (both heads). Null: all."""
 
+    @property
+    def fixed_temperature(self) -> float:
+        """What the loss divides by: 1 where the class vectors bring a learned temperature (`LearnedTemperature.sharpen`)."""
+        return 1.0 if self.temperature == "learned" else self.temperature
+
     def __post_init__(self) -> None:
         if self.band_rows is not None and self.band_rows < 1:
             raise InputError(f"loss.band_rows is {self.band_rows}; it must be at least 1")
-        if self.temperature == "learned":
-            if self.distance != "squared":
-                raise InputError(f"loss.temperature learned needs loss.distance squared, not {self.distance}")
-        elif not self.temperature > 0:
+        if self.temperature != "learned" and not self.temperature > 0:
             raise InputError(f"loss.temperature is {self.temperature}; it must be above 0, or learned")
         if self.hardest is not None and not 0 < self.hardest <= 1:
             raise InputError(f"loss.hardest is {self.hardest}; it must be above 0 and at most 1, or null")
@@ -206,6 +209,11 @@ class SegConfig:
             backbone = "tiny" if self.data.name == "scenes" else LITE0
         pretrained = backbone == LITE0 and model.weights is None if model.pretrained is None else model.pretrained
         self.model = replace(model, backbone=backbone, pretrained=pretrained)
+
+    @property
+    def learns_temperature(self) -> bool:
+        """Whether the loss has a temperature that is trained."""
+        return self.head == "embedding" and self.loss.distance == "squared" and self.loss.temperature == "learned"
 
     @property
     def needs_statistics(self) -> bool:

@@ -18,6 +18,7 @@ from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_tr
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
+from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
 from seg.training.memory import memory_advice
@@ -26,7 +27,6 @@ from seg.training.optimiser import build_optimisers, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
 from seg.training.plan import print_plan, require_possible
 from seg.training.sphere import degrees_between
-from seg.training.temperature import LearnedTemperature
 from shared.class_tables import read_class_table
 from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
@@ -72,8 +72,7 @@ def losses_of(
     cross_entropy = classification_loss(config, class_weights)
     compared = classes if temperature is None else tuple(map(temperature.sharpen, classes))
     if loss.hardest is not None:
-        value = loss.temperature if temperature is None else temperature().item()
-        assert isinstance(value, float), "a learned temperature is given"
+        value = loss.fixed_temperature if temperature is None else temperature().item()
         label_map, weight = keep_hardest(label_map, losses_of_pixels(model, output, label_map, loss, value), loss.hardest), None
     if loss.band_rows is None:
         classification = cross_entropy(output, *compared, label_map, total_weight=weight)
@@ -93,8 +92,7 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
     if config.head == "softmax":
         return partial(class_cross_entropy, class_weights=class_weights)
     loss = config.loss
-    temperature = 1.0 if loss.temperature == "learned" else loss.temperature  # see `LearnedTemperature.sharpen`
-    choices: dict[str, Any] = {"temperature": temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
+    choices: dict[str, Any] = {"temperature": loss.fixed_temperature, "distance": loss.distance, "scale": loss.scale, "impl": loss.impl}
     if loss.candidates == "all":
         return partial(exact_cross_entropy, class_weights=class_weights, **choices)
     return partial(neighbour_cross_entropy, num_neighbours=loss.num_neighbours, search=loss.search, class_weights=class_weights, **choices)
@@ -145,7 +143,7 @@ def train(config: SegConfig) -> None:
         model.set_classes(table, trainable=config.classes.trainable)
     model.leave_out(train_set.ignored, spec.num_classes)
     require_possible(config, model, training_size(config.input, train_set), early)
-    temperature = LearnedTemperature().to(device) if config.head == "embedding" and config.loss.temperature == "learned" else None
+    temperature = LearnedTemperature().to(device) if config.learns_temperature else None
     optimizers = build_optimisers(model, settings, temperature)
     run = RunDirectory.choose("seg.train", f"{spec.name}-{config.head}", config.run_dir)
     if config.dry_run:

@@ -26,6 +26,9 @@ from shared.errors import InputError, nearest
 
 Config = TypeVar("Config")
 
+CONFIGS = Path(__file__).parent / "configs"
+"""The settings files that are installed with the project."""
+
 RENAMED = (
     ("model.weights_path", "model.weights"),
     ("inception_weights", "weights"),
@@ -132,11 +135,20 @@ def _spell_out(arguments: list[str], config_class: type) -> list[str]:
             values = ("true", "false", "null") if type(None) in get_args(hints[name]) else ("true", "false")
             argument = f"--{name}={waiting.popleft() if waiting and waiting[0].lower() in values else 'true'}"
         elif name in known:
-            argument = f"--{name}{equals}{value}"
+            argument = f"--{name}{equals}{find_config(value)}"
         elif is_switch(hints.get(_without_no(name))) and not equals:
             argument = f"--{_without_no(name)}=false"
-        spelled.append(argument)
+        spelled.append(find_config(argument))
     return spelled
+
+
+def find_config(name: str) -> str:
+    """Path of a settings file such as configs/seg/demo.yaml: where there is none, that of the installed one. Other text as it is."""
+    path = Path(name)
+    if path.suffix != ".yaml" or path.parts[:1] != ("configs",) or path.exists():
+        return name
+    installed = CONFIGS.joinpath(*path.parts[1:])
+    return str(installed) if installed.is_file() else name
 
 
 def is_switch(hint: Any) -> bool:
@@ -237,8 +249,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        InputError: no such file, or it is not a YAML mapping.
+        InputError: no such file, neither there nor installed, or it is not a YAML mapping.
     """
+    path = Path(find_config(str(path)))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

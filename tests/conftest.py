@@ -1,7 +1,8 @@
 """Options and limits of the whole suite, and programs run as a user runs them."""
 
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,15 +17,29 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+NOT_QUICK = "takes seconds; make test runs it"
+LEFT_OUT = pytest.StashKey[bool]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run tests that take minutes")
-    parser.addoption("--one-process", action="store_true", help="leave out tests that start a second process (make check)")
+    parser.addoption("--quick", action="store_true", help="leave out other processes, whole programs and what is marked slow (make check)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of several processes that share the tests (`-n`), each takes its share of the cores, and so do the programs that it starts."""
+    if hasattr(config, "workerinput"):
+        threads = max(1, (os.cpu_count() or 1) // config.workerinput["workercount"])
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "long" in item.keywords and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+        if "slow" in item.keywords and config.getoption("--quick"):
+            item.add_marker(pytest.mark.skip(reason=NOT_QUICK))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
@@ -35,14 +50,16 @@ def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --one-process a test is left out at the moment at which it starts another one, so that no list of them grows old."""
-    if not request.config.getoption("--one-process"):
-        return
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With --quick a test is left out at the moment at which it, or its fixture, starts another process or a whole program, so that no
+    list of them grows old."""
+    if not item.config.getoption("--quick"):
+        return (yield)
 
     def leave_out(*arguments: Any, **options: Any) -> NoReturn:
-        pytest.skip("starts a second process; make test runs it")
+        item.stash[LEFT_OUT] = True
+        pytest.skip(NOT_QUICK)
 
     def start(process: subprocess.Popen[Any], command: Any, *others: Any, **options: Any) -> None:
         if command[0] != "git":  # every run asks it for its revision
@@ -50,9 +67,20 @@ def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         popen(process, command, *others, **options)
 
     popen = subprocess.Popen.__init__
-    monkeypatch.setattr(subprocess.Popen, "__init__", start)
-    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", leave_out)
-    monkeypatch.setattr("os.fork", leave_out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", start)
+        for name in ("multiprocessing.process.BaseProcess.start", "os.fork", "runpy.run_module"):
+            patch.setattr(name, leave_out)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test is left out too where another thread, or a handler of errors, took the request to skip it."""
+    report = yield
+    if report.failed and item.stash.get(LEFT_OUT, False):
+        report.outcome, report.longrepr = "skipped", (*item.location[:2], NOT_QUICK)
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +91,8 @@ def invoke() -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def only_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    if request.config.getoption("--one-process"):
-        pytest.skip("starts a second process; make test runs it")
+    if request.config.getoption("--quick"):
+        pytest.skip(NOT_QUICK)
     launcher = Launcher()
     yield launcher
     launcher.close()

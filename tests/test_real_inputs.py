@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from seg import predict
+from seg import labelling
 from seg.inference import ViewConfig
 from shared.data.spec import DatasetSpec
 from shared.run.checkpoint import read_checkpoint
@@ -303,12 +303,12 @@ def test_tiles_give_what_the_whole_gives_where_the_network_looks_no_further(
     tile: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that decides by the colour of each pixel, on the grid of its features."""
-    monkeypatch.setattr(predict, "predict_views", lambda model, images, views: (images[:, 0] > 0).long() + (images[:, 1] > 0).long())
+    monkeypatch.setattr(labelling, "predict_views", lambda model, images, views: (images[:, 0] > 0).long() + (images[:, 1] > 0).long())
     spec = DatasetSpec("made", ("a", "b", "c"), np.zeros((3, 3), np.uint8))
     trained: Any = SimpleNamespace(model=None, spec=spec, meta={"config": {"input": {"resize": None}}})
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 150, 230), dtype=np.uint8))
-    whole = predict.predict(trained, image, torch.device("cpu"), ViewConfig())
-    found = predict.predict_tiles(trained, image, torch.device("cpu"), ViewConfig(), tile).ids
+    whole = labelling.predict(trained, image, torch.device("cpu"), ViewConfig())
+    found = labelling.predict_tiles(trained, image, torch.device("cpu"), ViewConfig(), tile)
     assert found.dtype == np.uint8 and np.array_equal(found, whole.numpy())
 
 

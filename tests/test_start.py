@@ -69,6 +69,13 @@ def test_refusals_load_nothing_heavy() -> None:
         assert not modules, f"{what} loads {', '.join(sorted(modules))}"
 
 
+def test_importing_the_packages_loads_nothing() -> None:
+    """Nor does asking for a name that is not there; `load` does."""
+    ask = "import sys, seg, synth; hasattr(seg, 'x'); before = 'torch' in sys.modules; seg.load; print(before, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_the_names_are_those_of_modules() -> None:
     """A misspelt name would never be loaded. Some are of extras that need not be installed."""
     found = {name for name in HEAVY if find_spec(name.partition(".")[0]) is not None and find_spec(name) is not None}

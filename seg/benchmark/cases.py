@@ -29,6 +29,7 @@ GROUPS = {
         "Loss at the paper's size, forward and backward", "seg.benchmark.losses:paper_contestants", ("released way", "dense softmax")
     ),
     "training step": Group("Training step of the whole network", "seg.benchmark.whole_model:step_contestants", ("softmax",)),
+    "swap": Group("Training step of torchvision's DeepLabV3", "seg.benchmark.swap:swap_contestants", ("class scores",)),
 }
 
 

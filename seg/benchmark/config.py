@@ -13,17 +13,20 @@ MOST_SCORES = {"cpu": 200_000 * 1284, "cuda": 10 * 450 * 450 * 10_000}
 HEAD_SIDE = 512
 STEP_SIZE = 4, 180, 240
 """Images, height and width of the training step that a CPU can measure."""
+SWAP_SIZE = {"cpu": (2, 96, 96), "cuda": (4, 512, 512)}
+"""The same for a network of the usual size, whose statistics of batches need two images."""
 
 
 @dataclass
 class BenchmarkConfig(SuiteConfig):
     """Measure the loss, the search, the heads and the whole model: time, memory, floor and error of every implementation and its rivals."""
 
-    what: list[Literal["losses", "search", "head", "paper", "whole_model"]] = field(default_factory=lambda: ["losses", "search"])
+    what: list[Literal["losses", "search", "head", "paper", "whole_model", "swap"]] = field(default_factory=lambda: ["losses", "search"])
     """What to measure. losses and search: against the number of classes; head: from the decoder's features on; paper: the loss at the
-    sizes of the paper's Table 1; whole_model: a training step, and the largest batches on a card (Figure 1 and Table 6)."""
+    sizes of the paper's Table 1; whole_model: a training step, and the largest batches on a card (Figure 1 and Table 6); swap: a training
+    step of torchvision's DeepLabV3 before and after its last layer is an EmbeddingHead."""
     classes: list[int] = field(default_factory=lambda: [19, 150, 182, 1284, 10_000, 100_000])
-    """C, for losses, search, head and whole_model."""
+    """C, for losses, search, head, whole_model and swap."""
     settings: list[Literal["cityscapes", "voc", "ade20k", "cocostuff10k", "cocolvis"]] = field(
         default_factory=lambda: ["cityscapes", "voc", "ade20k", "cocostuff10k", "cocolvis"]
     )
@@ -59,6 +62,10 @@ def plan(config: BenchmarkConfig, device: str, threads: int) -> list[Planned[Cas
             images, height, width = STEP_SIZE
             counts = [count for count in config.classes if count <= 1284]
             planned += [Planned(replace(step, classes=count, images=images, height=height, width=width)) for count in counts]
+    if "swap" in config.what:
+        images, height, width = SWAP_SIZE[device]
+        swaps = [replace(base, group="swap", classes=count, images=images, height=height, width=width) for count in config.classes]
+        planned += [Planned(case) for case in swaps if case.pixels * case.classes <= 2 * MOST_SCORES[device]]
     return planned
 
 

@@ -27,6 +27,7 @@ def loss_in_bands(
     rows: int,
     finish: Pointwise,
     class_weights: torch.Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
 ) -> torch.Tensor:
     """`loss(finish(resize(features, (H, W))), *class_embeddings, label_map)`, within rounding, in the memory of a band.
 
@@ -34,7 +35,7 @@ def loss_in_bands(
     the features at once.
 
     Args:
-        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not `IGNORE_INDEX`,
+        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not ignored,
             weighted where there are `class_weights`.
         features: (N, F, h, w) at stride 4.
         *class_embeddings: (C, D) for the losses that take them.
@@ -42,6 +43,7 @@ def loss_in_bands(
         rows: of a band, ≥ 1.
         finish: what follows the upsampling, pixel by pixel: `finish` of the segmenter.
         class_weights: (C,) on the device of the labels: those that `loss` has, so that bands add up in the right proportion.
+        ignore_index: that of `loss`.
 
     Returns:
         scalar, float64 for float64 features and else float32. Zero, with zero gradients, where no pixel is valid.
@@ -51,13 +53,16 @@ def loss_in_bands(
     """
     if rows < 1:
         raise InputError(f"a band cannot have {rows} rows; give at least 1")
-    return one_pass_loss(partial(_loss_and_gradients, loss, label_map, class_weights, rows, finish), features, *class_embeddings)
+    return one_pass_loss(
+        partial(_loss_and_gradients, loss, label_map, class_weights, ignore_index, rows, finish), features, *class_embeddings
+    )
 
 
 def _loss_and_gradients(
     loss: Loss,
     label_map: torch.Tensor,
     class_weights: torch.Tensor | None,
+    ignore_index: int,
     rows: int,
     finish: Pointwise,
     inputs: tuple[torch.Tensor, ...],
@@ -67,7 +72,7 @@ def _loss_and_gradients(
     dtype = computation_dtype(*inputs)
     all_bands = list(bands(features, label_map.shape[1], rows))
     # one list for all bands: reading them one by one would let a GPU wait at each
-    weights = torch.stack([weight_of_labels(label_map[:, band.rows], class_weights, IGNORE_INDEX) for band in all_bands]).tolist()
+    weights = torch.stack([weight_of_labels(label_map[:, band.rows], class_weights, ignore_index) for band in all_bands]).tolist()
     total = features.new_zeros((), dtype=dtype)
     gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
     for band, weight in zip(all_bands, weights):

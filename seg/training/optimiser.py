@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from seg.config import SegTrainConfig
+from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.training.sphere import SphereAdam
-from seg.training.temperature import LearnedTemperature
 
 LEARNING_RATE_FLOOR = 1e-6
 MOMENTUM, CLASS_MOMENTUM = 0.9, 0.95
 POWER, CLASS_POWER = 0.9, 0.95
 """Of the network and of the class embeddings: momentum of SGD, exponent of the decay; the released code's (ESSNet, section 4.1)."""
-TEMPERATURE_FACTOR = 10.0
-"""Rate of a learned temperature over the head's: it is one number, which has a way to go."""
+TEMPERATURE_FACTOR = {"adamw": 10.0, "sgd": 0.1}
+"""Rate of a learned temperature over the head's. It is one number, which has a way to go: an update of AdamW is the rate, whatever the
+gradient; one of SGD is as large as the gradient, which is far larger for one number in every logit than for a weight."""
 
 
 def build_optimisers(
@@ -51,7 +52,7 @@ def build_optimisers(
         own = {"momentum": CLASS_MOMENTUM} if settings.optimizer == "sgd" else {"weight_decay": 0.0}
         groups.append(tables | own | {"params": learned, "lr": rate})
     if temperature is not None:
-        own = {"lr": TEMPERATURE_FACTOR * rate, "weight_decay": 0.0, "power": POWER}
+        own = {"lr": TEMPERATURE_FACTOR[settings.optimizer] * rate, "weight_decay": 0.0, "power": POWER}
         groups.append({"name": "temperature", "params": list(temperature.parameters())} | own)
     kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
     found["optimizer"] = kind(groups, weight_decay=settings.weight_decay)

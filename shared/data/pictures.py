@@ -117,9 +117,18 @@ def read_stored_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> StoredImag
         InputError: unreadable or truncated file, more than 8 bits per channel, or more than `max_pixels`.
     """
     with _open(path, max_pixels) as picture:
-        if picture.mode.startswith(("I", "F")):
-            raise InputError(f"{path} has pixels of mode {picture.mode}; images need 8 bits per channel: convert it to 8-bit RGB")
-        return StoredImage(_rgb(picture), _orientation(picture.getexif))
+        return stored_image(picture, str(path))
+
+
+def stored_image(picture: Image.Image, name: str) -> StoredImage:
+    """An open picture as RGB, and how it is to be turned; `name` is what messages call it.
+
+    Raises:
+        InputError: more than 8 bits per channel.
+    """
+    if picture.mode.startswith(("I", "F")):
+        raise InputError(f"{name} has pixels of mode {picture.mode}; images need 8 bits per channel: convert it to 8-bit RGB")
+    return StoredImage(_rgb(picture), _orientation(picture.getexif))
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.distributed import is_first
-from shared.fid.comparison import compare
-from shared.fid.features import network_of
-from shared.fid.remarks import remark
-from shared.fid.sides import DistanceConfig, describe, open_side, require_network, statistics_of, tell
+from shared.fid.folders import compare_sides, open_sides
+from shared.fid.sides import DistanceConfig, describe, tell
 from shared.run.program import run_program
-from shared.run.training import choose_device
 
 
 @dataclass(kw_only=True)
@@ -26,25 +23,16 @@ class FidConfig(DistanceConfig):
 
 def score(config: FidConfig) -> None:
     """Compare the two sets, print the result and write what was asked for."""
-    paths = (config.real, config.generated)
-    sides = [open_side(path) for path in paths]
-    remark({str(path): side for path, side in zip(paths, sides) if isinstance(side, list)})
-    network = None
-    if any(isinstance(side, list) for side in sides):
-        network = network_of(config, choose_device(config.device), [side.extractor for side in sides if not isinstance(side, list)])
-    if network is not None:
-        if is_first():
-            print(network.description)
-        for path, side in zip(paths, sides):
-            require_network(side, network, path)
+    sides = open_sides(config.real, config.generated, config)
+    if sides.network is not None and is_first():
+        print(sides.network.description)
     if config.dry_run:
-        print(f"would compare {describe(sides[0])} of {config.real} with {describe(sides[1])} of {config.generated}")
+        print(f"would compare {describe(sides.real)} of {config.real} with {describe(sides.generated)} of {config.generated}")
         return
-    real = statistics_of(sides[0], network, config.real, config, cache=True)
-    generated = statistics_of(sides[1], network, config.generated, config)
+    comparison, real = compare_sides(sides, config.real, config.generated, config)
     if config.save_real and is_first():
         real.save(config.save_real)
-    tell(compare(real, generated, subsets=config.subsets, seed=config.seed), config, real=str(config.real), generated=str(config.generated))
+    tell(comparison, config, real=str(config.real), generated=str(config.generated))
 
 
 def main() -> None:

@@ -86,6 +86,54 @@ class LayoutImagesConfig:
             raise InputError("mode none keeps the layouts' own sizes, so size has no use; leave one of the two out")
 
 
+class LayoutMaker:
+    """Makes the images of one label map after another, with a generator that is loaded.
+
+    Args:
+        config: its style, style_to, steps, samples, resample, seed, mode, size and max_pixels count.
+
+    Raises:
+        InputError: something of these does not fit the generator.
+    """
+
+    def __init__(self, trained: TrainedGenerator, config: LayoutImagesConfig, device: torch.device) -> None:
+        self.generator, self.device, self.max_pixels = trained.generator, device, config.max_pixels
+        self.preparation = input_config(trained, config.mode, config.size)
+        self.styles_of, self.noise_of = choose_styles(trained, config), choose_noise(trained, config)
+        self.per_layout, self.one_noise = config.steps or config.samples, config.steps is not None
+        self.transform = layout_transform(self.preparation, multiple=self.generator.size_multiple)
+
+    def images(self, label_map: torch.Tensor, instances: Path | None, name: Path) -> Iterator[np.ndarray]:
+        """The images (height, width, 3) uint8 RGB of a label map (H, W) int64, each made when its turn comes.
+
+        Args:
+            instances: the instance map, for generators with instance edges.
+            name: of the label map, for messages.
+        """
+        layout = prepare_layout(label_map, instances, self.transform, max_pixels=self.max_pixels)
+        size = image_size(self.generator, layout, name)
+        labels = layout.label_map[None].to(self.device)
+        edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(self.device), labels)
+        pyramid = self.generator.semantics.pyramid(labels, edges)  # shared by all images of the layout
+        for index, style in enumerate(self.styles_of(label_map)):
+            z = None if style is None else style.to(self.device)
+            # on the way from style to style all else stays the same
+            noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
+            yield generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
+
+
+def load_changed(run: str, device: torch.device, table: str | None, mixtures: str | None) -> TrainedGenerator:
+    """The generator of a run, with the classes of a table and of class arithmetic where they are given.
+
+    Raises:
+        InputError: no such run, or classes that do not fit it.
+    """
+    trained = load_generator(RunDirectory.open(run), device)
+    if table is not None:
+        trained = add_table(trained, table)
+    return trained if mixtures is None else mix(trained, parse_mixtures(mixtures))
+
+
 class LayoutImages:
     """The images that the settings ask for: (name, (height, width, 3) uint8 RGB), each made when its turn comes.
 
@@ -95,19 +143,13 @@ class LayoutImages:
 
     def __init__(self, config: LayoutImagesConfig) -> None:
         self.device = choose_device(config.device)
-        trained = load_generator(RunDirectory.open(config.run), self.device)
-        if config.table is not None:
-            trained = add_table(trained, config.table)
-        if config.mix is not None:
-            trained = mix(trained, parse_mixtures(config.mix))
-        self.generator = trained.generator
+        trained = load_changed(config.run, self.device, config.table, config.mix)
+        self.generator, self.max_pixels = trained.generator, config.max_pixels
         rules = label_rules(trained.meta, config.label_offset, config.ignore_value)
         self.files = rules.find(config.label_maps)
         self.instances = find_instances(trained, rules, self.files, config.instances)
-        self.max_pixels = config.max_pixels
-        self.preparation = input_config(trained, config.mode, config.size)
-        self.styles_of, self.noise_of = choose_styles(trained, config), choose_noise(trained, config)
-        self.per_layout, self.one_noise = config.steps or config.samples, config.steps is not None
+        self.maker = LayoutMaker(trained, config, self.device)
+        self.preparation, self.per_layout = self.maker.preparation, self.maker.per_layout
 
     def __len__(self) -> int:
         return len(self.files) * self.per_layout
@@ -129,21 +171,12 @@ class LayoutImages:
         return f"{tuple(size)} pixels" if mode in SIZED_MODES else f"the sizes of mode {mode}"
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        transform = layout_transform(self.preparation, multiple=self.generator.size_multiple)
         for name in sorted(self.files, key=Path):  # the order in which the files would be read again
             file, reader = self.files[name]
             label_map = reader.read(file, max_pixels=self.max_pixels)
-            layout = prepare_layout(label_map, self.instances.get(name), transform, max_pixels=self.max_pixels)
-            size = image_size(self.generator, layout, file)
-            labels = layout.label_map[None].to(self.device)
-            edges = None if layout.instance_map is None else instance_edges(layout.instance_map[None].to(self.device), labels)
-            pyramid = self.generator.semantics.pyramid(labels, edges)  # shared by all images of the layout
-            for index, style in enumerate(self.styles_of(label_map)):
+            for index, image in enumerate(self.maker.images(label_map, self.instances.get(name), file)):
                 suffix = "" if self.per_layout == 1 else f"_{index:0{self._digits}}"
-                z = None if style is None else style.to(self.device)
-                # on the way from style to style all else stays the same
-                noise = self.noise_of(label_map, pyramid, 0 if self.one_noise else index)
-                yield f"{name}{suffix}", generate(self.generator, pyramid, style=z, noise=noise, size=size)[0]
+                yield f"{name}{suffix}", image
 
 
 def choose_styles(trained: TrainedGenerator, config: LayoutImagesConfig) -> Callable[[torch.Tensor], Sequence[torch.Tensor | None]]:

@@ -35,6 +35,7 @@ def in_onnxruntime(path: Path, **inputs: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
 
 
+@pytest.mark.slow
 def test_labels_with_the_trained_and_with_other_classes(tmp_path: Path) -> None:
     model, portable = made("embedding", "labels")
     assert write_onnx(portable, tmp_path / "a.onnx") == 0
@@ -65,6 +66,7 @@ def test_scores_are_those_of_an_ordinary_network(head: str) -> None:
     assert (scores.argmax(1) == model.predict(IMAGES)).float().mean() > 0.999
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_lite0_encoder_in_onnxruntime_at_any_size(tmp_path: Path) -> None:
     """Its convolutions pad as TensorFlow does, by a number that follows from the size of the image."""

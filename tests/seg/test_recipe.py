@@ -18,10 +18,12 @@ Invoke = Callable[..., Any]
 SMALL = ["--data.num_workers", 0, "--data.scenes.num_classes", 7, "--data.scenes.height", 32, "--data.scenes.width", 64]
 SMALL += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 2, "--model.width", 16]
 STEPS = ["--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 3, "--train.save_every", 2, "--train.log_every", 2]
-LEARNED = ["--loss.temperature", "learned", "--train.class_turn", 3, "--train.clip_norm", 1e-3]
+LEARNED = ["--train.class_turn", 3, "--train.clip_norm", 1e-3]
 RECIPES = {
     "lite0, learned temperature": ["--model.backbone", "efficientnet_lite0", *LEARNED],
     "sgd": ["--train.optimizer", "sgd", "--train.learning_rate", 0.1, "--train.class_turn", "null", "--loss.temperature", 0.05],
+    "hardest pixels, plain distance": ["--loss.distance", "plain", "--loss.hardest", 0.5],
+    "hardest pixels, softmax": ["--head", "softmax", "--loss.hardest", 0.5],
     "hardest pixels in bands": [*LEARNED, "--loss.hardest", 0.5, "--loss.band_rows", 8],
 }
 
@@ -41,9 +43,11 @@ def test_a_stopped_run_continues_exactly(recipe: str, invoke: Invoke, tmp_path: 
     )
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert lines(tmp_path / "whole") == lines(tmp_path / "resumed")
-    logged = [line for line in lines(tmp_path / "whole") if "class_turn" in line]
+    logged = [line for line in lines(tmp_path / "whole") if "learning_rate/head" in line]
     assert all(line["gradient_norm/model"] > 1e-2 for line in logged)
-    if recipe == "sgd":
+    if recipe in ("hardest pixels, plain distance", "hardest pixels, softmax"):
+        assert "temperature.raw" not in whole
+    elif recipe == "sgd":
         assert not {"temperature.raw", "clipped/model"} & {*whole, *logged[0]} and logged[0]["class_turn"] > 0
     else:
         assert "temperature.raw" in whole and {line["temperature"] for line in logged} != {0.5}

@@ -111,6 +111,7 @@ def torchvision_features(name: str, network: Any, output_stride: int, x: torch.T
     return resnet_stages(dilated, x)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "resnet101"])
 def test_torchvision_names_compute_what_torchvision_computes_bit_for_bit(name: str, tmp_path: Path) -> None:

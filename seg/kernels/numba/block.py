@@ -7,8 +7,8 @@ All arrays of a block are flat: element (row, column) of a (·, B) array is at r
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from numba import from_dtype, njit, typeof, types
+
 from seg.kernels.numba.lanes import lane_count, lanes_in, load, spread, total
 
 # with the two vectors of a block eight running sums, which stay in registers

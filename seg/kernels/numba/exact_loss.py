@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from numba import njit, typeof, types
+
 from seg.kernels.numba.block import CLASSES_AT_ONCE, ClassTable, Kinds, class_table
 from seg.kernels.numba.lanes import (
     any_lane,

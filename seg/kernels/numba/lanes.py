@@ -10,7 +10,6 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature

@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from numba import njit, types
+
 from seg.kernels.numba.block import Block, ClassTable, Kinds, block_size, fill, squared_distance
 from seg.kernels.numba.lanes import larger, load, nearest_integer, power_of_two, select, spread, square_root, store
 from seg.kernels.numba.search import MOST_DIRECT, set_doubtful_aside, shortlist

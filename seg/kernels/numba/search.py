@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from numba import njit, types
+
 from seg.kernels.numba.block import CLASSES_AT_ONCE, Block, ClassTable, Kinds, block_size, fill, squared_distance
 from seg.kernels.numba.lanes import any_lane, larger, load, lowest_bit, select, smaller, spread, square_root, store
 from shared.kernels import compiled

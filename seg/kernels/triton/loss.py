@@ -16,6 +16,7 @@ The target stays out of every sum: late in training all else is smaller than the
 
 import triton
 import triton.language as tl
+
 from seg.kernels.triton.common import distances, load_vectors, pixel_block, product, split_half, split_wide, stretched
 
 LOG_2 = tl.constexpr(0.6931471805599453)

@@ -7,6 +7,7 @@ pixel, round by round, for as long as it beats the worst value that some pixel k
 
 import triton
 import triton.language as tl
+
 from seg.kernels.triton.common import distances, load_vectors, pixel_block, product, split_half
 
 

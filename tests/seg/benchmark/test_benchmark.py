@@ -17,6 +17,7 @@ from seg.benchmark.heads import training_contestants
 from seg.benchmark.losses import loss_contestants, work_over_all, work_over_neighbours
 from seg.benchmark.rivals import chunked_softmax, dense_softmax, faiss_obstacle, faiss_search, released_cross_entropy
 from seg.benchmark.searches import cdist_search, matmul_search, search_contestants
+from seg.benchmark.swap import AFTER, BEFORE, SwapStep, swap_contestants
 from seg.benchmark.whole_model import BatchSetting, batch_table, largest_batches
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
 from shared.benchmark import suite
@@ -96,6 +97,26 @@ def test_heads_in_bands_give_what_whole_heads_give() -> None:
             torch.testing.assert_close(banded, whole, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_the_swap_changes_the_last_layer_alone() -> None:
+    """The rest of the network starts from the same weights, and a step moves them; at once and in bands it is the same step."""
+    case = replace(CASE, group="swap", images=2, height=17, width=24)
+    assert [contestant.name for contestant in swap_contestants(case)] == [BEFORE, *AFTER]
+    losses, before, after = {}, {}, {}
+    for name in (BEFORE, *AFTER):
+        step = SwapStep(case, name)
+        before[name] = step.backbone.conv1.weight.detach().clone()
+        torch.manual_seed(1)  # of the dropout
+        losses[name] = step().item()
+        after[name] = step.backbone.conv1.weight.detach().clone()
+    head, bands = AFTER
+    assert torch.equal(before[BEFORE], before[head]) and torch.equal(before[head], before[bands])
+    assert losses[head] == pytest.approx(losses[bands], rel=1e-5)
+    assert losses[BEFORE] != pytest.approx(losses[head])
+    torch.testing.assert_close(after[head], after[bands], rtol=1e-3, atol=1e-5)
+    assert not torch.equal(before[BEFORE], after[BEFORE]) and not torch.equal(before[head], after[head])
+
+
 # --- Inputs, plan, floors ---------------------------------------------------------------------------------------------------
 
 
@@ -147,11 +168,14 @@ def test_the_plan_has_fewer_pixels_with_very_many_classes() -> None:
     assert [item.case.classes for item in paper] == [setting.classes for setting in PAPER_SETTINGS.values()]
     assert paper[-1].case.pixels == 2_025_000
     assert plan(BenchmarkConfig(), "cuda", 1)[0].case.pixels == 2_025_000
+    swaps = plan(BenchmarkConfig(what=["swap"]), "cpu", 1)
+    assert swaps[-1].case.classes == 10_000 and swaps[-1].case.pixels == 2 * 96 * 96
 
 
 # --- Predictions ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_largest_batches_of_a_small_network() -> None:
     setting = BatchSetting("small", classes=300, height=64, width=64, dim=12, batches=(2, 10))
     found = {line.variant: line for line in largest_batches(setting, card=1.0, backbone="tiny")}

@@ -178,6 +178,7 @@ def test_a_forked_process_makes_threads_of_its_own(set_threads: Callable[[int], 
 # ---------------------------------------------------------------- what torch may put around
 
 
+@pytest.mark.slow
 def test_a_compiled_step_around_the_loss() -> None:
     pixels, classes, labels = problem(60, 9, 5)
 

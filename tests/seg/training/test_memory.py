@@ -116,6 +116,7 @@ def test_saved_activations_of_a_chain() -> None:
         (settings_of(), 0.005),
     ],
 )
+@pytest.mark.slow
 def test_prediction_is_what_a_real_step_holds(config: SegConfig, tolerance: float) -> None:
     assert predicted(config, 60, batch_size=24).peak == pytest.approx(measured(config, 60, batch_size=24), rel=tolerance)
 
@@ -139,6 +140,7 @@ def test_largest_batch_by_hand() -> None:
     assert [small.largest_batch(budget) for budget in (99, 119, 120, 190, 219, 220)] == [0, 1, 2, 5, 5, 6]
 
 
+@pytest.mark.slow
 def test_only_the_softmax_head_feels_the_number_of_classes() -> None:
     few, many = (predicted(settings_of(), num_classes) for num_classes in (60, 2060))
     vectors = 2000 * ModelConfig().embedding_dim * 4
@@ -162,6 +164,7 @@ def test_accumulation_keeps_the_gradients() -> None:
     assert 0.5 * weights < twice - once <= weights
 
 
+@pytest.mark.slow
 def test_group_norm_stays_in_float32_on_a_gpu() -> None:
     config = settings_of(precision="bf16")
     config.model.norm = "group"
@@ -169,6 +172,7 @@ def test_group_norm_stays_in_float32_on_a_gpu() -> None:
     assert cuda > 1.3 * cpu
 
 
+@pytest.mark.slow
 def test_a_published_figure() -> None:
     """COCO+LVIS with the softmax head (ESSNet, Table 6). Its code holds the output in the backward pass: one more tensor than here."""
     model = ModelConfig(backbone="resnet50")

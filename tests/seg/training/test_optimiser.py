@@ -7,10 +7,10 @@ import torch
 
 from seg.config import SegTrainConfig
 from seg.losses import class_separation, exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, build_segmenter
 from seg.training.optimiser import TEMPERATURE_FACTOR, build_optimisers, set_learning_rates
 from seg.training.sphere import SphereAdam
-from seg.training.temperature import LearnedTemperature
 from shared.errors import InputError
 
 PAPER = SegTrainConfig(optimizer="sgd", learning_rate=0.01, backbone_factor=0.1, weight_decay=1e-4, warmup=0.0, class_turn=None)
@@ -55,7 +55,7 @@ def test_adamw_decays_weights_alone_and_classes_turn_by_degrees() -> None:
     kernels = [module.weight for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
     assert sorted(map(id, decayed)) == sorted(map(id, kernels))
     rates = {group["name"]: group["lr"] for group in groups}
-    assert rates == {"backbone": 0.001, "head": 0.002, "temperature": TEMPERATURE_FACTOR * 0.002, "class_embeddings": 3.0}
+    assert rates == {"backbone": 0.001, "head": 0.002, "temperature": TEMPERATURE_FACTOR["adamw"] * 0.002, "class_embeddings": 3.0}
 
 
 def test_raw_vectors_under_adamw_have_no_decay() -> None:

@@ -52,6 +52,7 @@ def test_the_encoder_takes_the_place_of_lpips(tmp_path: Path, monkeypatch: pytes
     assert 0 < near < mirrored  # the same colours in other places are another image
 
 
+@pytest.mark.slow
 def test_lpips_where_alexnet_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights in the cache, which torchmetrics takes from there; 0 for equal images, more for what differs more."""
     pytest.importorskip("torchmetrics", reason="the extra lpips is not installed")

@@ -209,6 +209,7 @@ def test_the_definition_of_fd_lite0() -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.slow
 def test_fd_lite0_of_known_images() -> None:
     """The same figures on every machine, up to rounding."""
     network = build_feature_network("efficientnet_lite0")

@@ -225,6 +225,7 @@ def test_pictures_with_long_names(name: str, tmp_path: Path) -> None:
     assert len(strip.name) <= 255 and f"pictures/{strip.name}" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 2, 1284])
 def test_any_number_of_classes(num_classes: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from seg.config import LossConfig
+from seg.config import LossConfig, SegConfig
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
+from seg.losses.temperature import HIGHEST, LOWEST, START, LearnedTemperature
 from seg.model import unit_norm
-from seg.training.temperature import HIGHEST, LOWEST, START, LearnedTemperature
 from shared.errors import InputError
 
 
@@ -47,8 +47,13 @@ def test_the_loss_and_its_gradient_are_those_of_a_tensor_temperature(impl: str, 
     assert temperature.raw.grad.item() == pytest.approx(plain.grad.item() * slope, rel=1e-3)
 
 
+def test_where_it_is_learned() -> None:
+    """By default, where a squared distance is compared; a plain one has a scale, and class scores have neither."""
+    assert SegConfig().learns_temperature
+    for other in (SegConfig(head="softmax"), SegConfig(loss=LossConfig(distance="plain")), SegConfig(loss=LossConfig(temperature=0.05))):
+        assert not other.learns_temperature
+
+
 def test_refusals() -> None:
-    with pytest.raises(InputError, match=r"loss\.temperature learned needs loss.distance squared, not plain"):
-        LossConfig(temperature="learned", distance="plain")
     with pytest.raises(InputError, match=r"loss\.temperature is 0\.0; it must be above 0, or learned"):
         LossConfig(temperature=0.0)
