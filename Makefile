@@ -1,4 +1,5 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
+# make paint   the page to paint on, with the generator that make demo trained; Ctrl-C ends it
 # make check   linter, formatter, type check and the tests that start no process and no whole program, in about a minute
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
@@ -16,13 +17,16 @@ DEMO := runs/demo
 # the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
 PYTEST_FLAGS ?= -n auto --dist worksteal
 
-.PHONY: demo check test lint install fuzz site wheel audit clean
+.PHONY: demo paint check test lint install fuzz site wheel audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
 	$(PY) -m seg.train --config configs/seg/demo.yaml --run_dir $(DEMO)/embedding
 	$(PY) -m synth.compare --config configs/synth/demo.yaml --run_dir $(DEMO)/comparison \
 		--embeddings $(DEMO)/embedding/class_embeddings.safetensors --segmenter $(DEMO)/softmax
+
+paint: $(STAMP)
+	$(PY) -m synth.paint $(DEMO)/comparison/learned-seed0 --segmenter $(DEMO)/softmax --open
 
 fuzz: $(STAMP)
 	$(PY) -m tests.fuzz --cases 1000

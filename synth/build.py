@@ -45,6 +45,7 @@ def generator_from(config: GeneratorConfig, size: tuple[int, int], semantics: Se
         z_dim=config.style_dim,
         noise_channels=config.noise_channels,
         noise=config.noise,
+        init_gain=config.init_gain,
     )
 
 

@@ -50,6 +50,7 @@ class SpadeGenerator(nn.Module):
     z_dim: None: the first features are convolved from the semantics and the network is deterministic. A number: they come from a style
         vector z of this length (the decoder of a variational auto-encoder).
     noise_channels: of the noise beside the semantics; 64 in OASIS, 0 for none. noise: image, region or pixel, what shares a vector of it.
+    init_gain: deviation of the first weights, in that of Xavier's rule; 0.02 as published.
     Raises InputError for unknown names and for an image size that the doublings cannot reach; it names the nearest ones that they can.
     """
 
@@ -70,6 +71,7 @@ class SpadeGenerator(nn.Module):
         z_dim: int | None = None,
         noise_channels: int = 0,
         noise: str = "image",
+        init_gain: float = 0.02,
     ) -> None:
         super().__init__()
         choose("upsampling", upsampling, list(DOUBLINGS))
@@ -102,7 +104,7 @@ class SpadeGenerator(nn.Module):
             self.up_4 = block(width, width // 2)
         self.conv_img = nn.Conv2d(width // 2 if upsampling == "most" else width, 3, 3, padding=1)
         # last, as it goes through all layers that are there
-        initialise(self)
+        initialise(self, init_gain)
 
     def start_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the first features of images of this size.

@@ -57,7 +57,7 @@ def train(config: SynthConfig) -> None:
     embeddings = None if config.embeddings is None else ClassEmbeddings.load(config.embeddings)
     table = read_table(config, run, spec) if is_table(config.semantics) else None
     config.loss.perceptual = choose_perceptual(config.loss, run.config["loss"].get("perceptual") if run.config_path.is_file() else None)
-    perceptual = build_perceptual(config.loss.perceptual, config.loss.vgg_weights)
+    perceptual = build_perceptual(config.loss)
 
     # --- Networks and optimisers ----------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
@@ -136,7 +136,7 @@ def train(config: SynthConfig) -> None:
         passes = [next(stream).to(device) for _ in range(settings.accumulation)]
         with guard.update(step) as names:
             names += [name for batch in passes for name in batch.names]
-            means.add(step_once(passes))
+            means.add(step_once(passes, judged=takes_part(step, config)))
         if average is not None and settings.ema_decay is not None:
             update_average(average, generator, settings.ema_decay)
         state.step = step + 1
@@ -201,6 +201,11 @@ def read_table(config: SynthConfig, run: RunDirectory, spec: DatasetSpec) -> tor
                 f"class vectors of {stored.shape[1]}; give the table that it began with, or another --run_dir"
             )
     return table
+
+
+def takes_part(step: int, config: SynthConfig) -> bool:
+    """Whether the discriminator does, in this step. Without a perceptual loss nothing else would teach the generator."""
+    return config.loss.perceptual == "none" or step >= config.discriminator.begin * config.train.steps
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

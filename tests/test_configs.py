@@ -220,6 +220,12 @@ def test_synthesis_runs_from_end_to_end(
     assert {Image.open(Path("made", file)).size for file in made} == {size}
 
 
+@pytest.mark.parametrize("path", [path for path in SYNTH if path.parent.name == "published"], ids=lambda path: path.stem)
+def test_a_published_training_has_the_published_perceptual_loss_or_none(path: Path) -> None:
+    """Whatever weights are at hand."""
+    assert yaml.safe_load(path.read_text())["loss"] in ({"perceptual": "vgg19"}, {"vgg_weight": 0})
+
+
 def _classes(data: dict[str, Any]) -> Options:
     """How many classes built-in scenes have."""
     return ["--data.scenes.num_classes", data["scenes"]["num_classes"]] if data["name"] == "scenes" else []

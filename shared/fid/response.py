@@ -37,7 +37,9 @@ class ResponseConfig(FeaturesConfig):
     output: Path
     """Folder for response.md and response.json."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Data set; of its validation split, and of the training split where that has too few images."""
+    """Data set."""
+    split: Literal["train", "val"] = "val"
+    """Which part of it; of small data sets the training split has more images."""
     images: int = 400
     """Images in all; each half has half of them."""
     seed: int = 0
@@ -74,12 +76,14 @@ class Response:
 
 def measure(config: ResponseConfig) -> None:
     """Measure, print, and write both files."""
-    dataset, network = build_dataset(config.data, "val"), network_of(config, choose_device(config.device))
+    dataset, network = build_dataset(config.data, config.split), network_of(config, choose_device(config.device))
     count = min(config.images, len(dataset)) // 2
     if count < 4:
-        raise InputError(f"the validation split has {len(dataset)} images; at least 8 are needed")
+        raise InputError(f"the {config.split} split has {len(dataset)} images; at least 8 are needed")
     if config.dry_run:
-        print(f"would spoil {count} of {2 * count} images of {dataset.spec.name} in {len(DISTORTIONS)} ways; {network.title}")
+        print(
+            f"would spoil {count} of {2 * count} images of {dataset.spec.name} ({config.split}) in {len(DISTORTIONS)} ways; {network.title}"
+        )
         return
     order = np.random.default_rng(config.seed).permutation(len(dataset))
     first, second = order[:count], order[count : 2 * count]
@@ -90,12 +94,13 @@ def measure(config: ResponseConfig) -> None:
             spoilt = statistics_of(network, dataset, second, config, damage, strength)
             results.append(compare(damage, f"{strength:g} ({unit})", real, spoilt))
     table = response_table(results, network)
-    about = {"network": asdict(network.extractor), "dataset": dataset.spec.name, "results": [asdict(result) for result in results]}
-    record = environment() | about
+    about = {"network": asdict(network.extractor), "dataset": dataset.spec.name, "split": config.split}
+    record = environment() | about | {"results": [asdict(result) for result in results]}
     print(to_text(table))
     write_json(config.output / "response.json", record)
     lines = [f"# Response of {network.title}", "", f"    {record['command']}", ""]
-    lines += [f"{dataset.spec.name}, seed {config.seed}, {record['date']}. {network.description}", "", to_markdown(table), ""]
+    origin = f"{dataset.spec.name} ({config.split}), seed {config.seed}, {record['date']}"
+    lines += [f"{origin}. {network.description}", "", to_markdown(table), ""]
     write_text(config.output / "response.md", "\n".join(lines))
 
 

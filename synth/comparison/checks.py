@@ -1,7 +1,7 @@
 """What a comparison needs after hours, looked at before it starts: images to score, a segmenter of these classes, arms that can train."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 
@@ -59,7 +59,7 @@ def require_arms(config: CompareConfig, arms: Iterable[Arm], embeddings: ClassEm
             _require_arm(_settings_of(arm, config), embeddings, dataset)
         except InputError as error:
             raise InputError(f"{arm.title} cannot be trained: {error}") from error
-    build_perceptual(choose_perceptual(config.loss), config.loss.vgg_weights)
+    build_perceptual(replace(config.loss, perceptual=choose_perceptual(config.loss)))
 
 
 def _settings_of(arm: Arm, config: CompareConfig) -> SynthConfig:

@@ -75,6 +75,15 @@ class CompareConfig(Protocol, FeaturesConfig):
         titles = [semantics_title(name) for name in self.semantics]
         if len(set(titles)) < len(titles):
             raise InputError(f"semantics is {self.semantics}; the file names of class tables must differ from each other and from names")
+        if (
+            self.discriminators is not None
+            and self.discriminator.begin == 1
+            and self.loss.perceptual != "none"
+            and self.loss.vgg_weight > 0
+        ):
+            raise InputError(
+                "discriminators are compared, but discriminator.begin is 1, and none takes part; set it to 0, or loss.perceptual to none"
+            )
         FeaturesConfig.__post_init__(self)
         for name, least in (("jobs", 1), ("samples", 2)):
             if getattr(self, name) < least:

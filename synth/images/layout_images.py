@@ -21,8 +21,11 @@ from synth.images.styles import drawn_style, image_style, interpolated_styles, l
 from synth.inputs import layout_transform
 from synth.semantics.edges import instance_edges
 from synth.semantics.layout import SemanticPyramid
-from synth.semantics.noise import Noise, draw_noise, resample
+from synth.semantics.noise import Noise, draw_noise, resample, seeded_noise
 from synth.trained import TrainedGenerator, load_generator
+
+MOST_DIGITS = 18
+"""Of a seed: all such numbers fit in 63 bits."""
 
 
 @dataclass(kw_only=True)
@@ -59,6 +62,11 @@ class LayoutImagesConfig:
     noise)."""
     seed: int = 0
     """Seed of the drawn styles and noise."""
+    noise: int | None = None
+    """Seed of the noise of all images (generators with noise), which stays in place when a layout changes. Null: every image has noise of
+    its own, drawn by seed, layout and sample."""
+    redraw: str | None = None
+    """Classes whose noise has another seed than noise says: "sky=3; tree=8"."""
     table: str | None = None
     """Class table with names (.safetensors, .npz, .csv), for generators on class vectors: classes that the generator has get its vectors,
     others are new classes, whose ids follow on the last one's."""
@@ -71,13 +79,17 @@ class LayoutImagesConfig:
     """Where to compute; auto takes CUDA when there is a device."""
 
     def __post_init__(self) -> None:
-        leasts = {"samples": 1, "seed": 0, "style": 0, "style_to": 0, "steps": 2, "label_offset": 0, "max_pixels": 1}
+        leasts = {"samples": 1, "seed": 0, "style": 0, "style_to": 0, "noise": 0, "steps": 2, "label_offset": 0, "max_pixels": 1}
         for name, least in leasts.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
                 raise InputError(f"{name} is {value}; it must be at least {least}")
         if self.style is not None and self.samples > 1:
             raise InputError(f"style gives one image per label map, but samples is {self.samples}; leave one of the two out")
+        if self.noise is not None and (self.samples > 1 or self.resample is not None):
+            raise InputError("noise gives all images one noise, but samples and resample ask for several; leave noise out, or these two")
+        if self.redraw is not None and self.noise is None:
+            raise InputError(f"redraw is {self.redraw}, but no seed for the other classes is given; give --noise as well")
         if self.style_to is not None and (self.style is None or self.steps is None):
             raise InputError("style_to is the end of a way; give --style, where it begins, and --steps, the number of images on it")
         if self.steps is not None and self.style_to is None:
@@ -206,6 +218,8 @@ def choose_noise(trained: TrainedGenerator, config: LayoutImagesConfig) -> Calla
         InputError: some is to be resampled, and the generator has none, or there is no such class.
     """
     generator, names = trained.generator, trained.spec.class_names
+    if config.noise is not None:
+        return _seeded_noise(trained, config.noise, config.redraw)
     chosen = [name.strip() for name in (config.resample or "").split(",") if name.strip()]
     if chosen and not generator.noise_channels:
         raise InputError(f"resample is {config.resample}, but this generator has no noise; train with --generator.noise_channels 64")
@@ -222,6 +236,25 @@ def choose_noise(trained: TrainedGenerator, config: LayoutImagesConfig) -> Calla
             for number in (0, sample)
         )
         return resample(first, own, pyramid.classes, classes) if classes else own
+
+    return draw
+
+
+def _seeded_noise(trained: TrainedGenerator, seed: int, redraw: str | None) -> Callable[[torch.Tensor, SemanticPyramid, int], Noise | None]:
+    generator, names = trained.generator, trained.spec.class_names
+    if not generator.noise_channels:
+        raise InputError(f"noise {seed} was given, but this generator has no noise; train with --generator.noise_channels 64")
+    own = {}
+    for part in filter(str.strip, (redraw or "").split(";")):
+        name, _, number = (word.strip() for word in part.rpartition("="))
+        if not number.isdecimal() or len(number) > MOST_DIGITS:
+            raise InputError(f"redraw {part.strip()!r} is not understood; write it like sky=3, several with ; between them")
+        choose(f"class of {trained.spec.name}", name, names, where="redraw")
+        own[names.index(name)] = int(number)
+
+    def draw(label_map: torch.Tensor, pyramid: SemanticPyramid, sample: int) -> Noise:
+        assert pyramid.classes is not None
+        return seeded_noise(generator.noise, generator.noise_channels, pyramid.classes, seed, own)
 
     return draw
 

@@ -4,13 +4,14 @@ A convolution is linear, so noise joins the semantics without a map: vectors joi
 and vector that occur; noise per pixel is convolved by itself and added. N label maps, Z channels of the noise, M vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.run.training import seed_of
 from synth.kernels.rows import Maps
 from synth.semantics.layout import DenseLayout, GatheredLayout, Layout, SemanticPyramid, convolve_twice, numeric_padding
 
@@ -48,6 +49,23 @@ def draw_noise(kind: str, channels: int, classes: Tensor, seed: int | None = Non
         # `unique` sorts, so which region has which vector depends on the layout alone
         _, owner = (owner * (int(classes.max()) + 1) + classes).unique(return_inverse=True)
     return Noise(_normal(int(owner.max()) + 1, channels, classes.device, seed), owner)
+
+
+def seeded_noise(kind: str, channels: int, classes: Tensor, seed: int, own: Mapping[int, int]) -> Noise:
+    """Noise N(0, 1) that stays where it is when other classes come or go, as in a layout that is painted on.
+
+    kind, channels, classes: as in `draw_noise`.
+    seed: of the noise, for any layout. own: class -> the seed of its noise, in place of `seed`.
+    """
+    if kind == "pixel":
+        vectors = _normal(classes.numel(), channels, classes.device, seed)
+        for class_id, other in own.items():
+            vectors = torch.where(classes.view(-1, 1) == class_id, _normal(len(vectors), channels, classes.device, other), vectors)
+        return Noise(vectors, None)
+    present, owner = classes.unique(return_inverse=True)
+    seeds = [(own.get(class_id, seed), class_id) for class_id in present.tolist()]
+    drawn = [_normal(1, channels, classes.device, seed_of(*numbers) if kind == "region" else numbers[0]) for numbers in seeds]
+    return Noise(torch.cat(drawn), owner)
 
 
 def _normal(count: int, channels: int, device: torch.device, seed: int | None) -> Tensor:

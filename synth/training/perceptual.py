@@ -26,6 +26,10 @@ LITE0_SIZES = (4.7, 6.7, 6.1, 5.6, 2.3)
 pixels: every stage counts alike, and the loss is a share of the features."""
 LITE0_SHARE = 0.2
 """Brings the loss to where the published weight of 10 suits it."""
+TEXTURE_CELLS = 4
+"""On each side of an image: within one of so many × so many cells a texture may lie anywhere."""
+SMALLEST_VARIANCE = 1e-4
+"""Of the features in a cell: below it the gradient of a deviation would grow without bounds."""
 
 CHANNELS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512, 512, 512, 512, None)
 """Of the 3×3 convolutions (Simonyan and Zisserman, 2015, Table 1, E); None is a max-pooling."""
@@ -72,12 +76,16 @@ class PerceptualLoss(nn.Module):
 class Lite0PerceptualLoss(nn.Module):
     """L1 between features of EfficientNet-Lite0 of two images, in units of what the features are on real images. Frozen.
 
+    Features are compared place by place, and their means and deviations in the cells of a grid. The places alone ask for the mean of all
+    images that a layout may have, which is a blur; the deviations ask for a texture as rough as the real one, wherever its parts lie.
+
+    texture: weight of means and deviations beside that of the places.
     Raises InputError when the weights are missing or damaged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, texture: float = 1.0) -> None:
         super().__init__()
-        self.encoder = frozen_lite0()
+        self.encoder, self.texture = frozen_lite0(), texture
 
     def train(self, mode: bool = True) -> "Lite0PerceptualLoss":
         """The encoder stays in evaluation mode."""
@@ -90,8 +98,25 @@ class Lite0PerceptualLoss(nn.Module):
         with torch.no_grad():
             targets = self.encoder(real / 2 + 0.5)
         features = self.encoder(fake / 2 + 0.5)
-        layers = [F.l1_loss(features[stage], targets[stage]) / LITE0_SIZES[stage] for stage in LITE0_LAYERS]
+        layers = [self._difference(features[stage], targets[stage]) / LITE0_SIZES[stage] for stage in LITE0_LAYERS]
         return LITE0_SHARE * torch.stack(layers).sum()
+
+    def _difference(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Of the features of a stage, (N, C, h, w)."""
+        places = F.l1_loss(features, targets)
+        if self.texture == 0:
+            return places
+        cells = [F.l1_loss(ours, theirs) for ours, theirs in zip(cell_moments(features), cell_moments(targets))]
+        return places + self.texture * torch.stack(cells).sum()
+
+
+def cell_moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of (N, C, h, w) in each of 4 × 4 cells, or fewer where h or w are smaller: (N, C, ≤ 4, ≤ 4) each."""
+    grid = min(TEXTURE_CELLS, features.shape[2]), min(TEXTURE_CELLS, features.shape[3])
+    mean = F.adaptive_avg_pool2d(features, grid)
+    # a difference of squares: rounding may take it below 0
+    variance = F.adaptive_avg_pool2d(features.square(), grid) - mean.square()
+    return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
 
 
 PerceptualNetwork = PerceptualLoss | Lite0PerceptualLoss
@@ -119,18 +144,17 @@ def choose_perceptual(config: LossConfig, begun_with: Perceptual | None = None) 
     return "vgg19"
 
 
-def build_perceptual(name: str, vgg_weights: str | None) -> PerceptualNetwork | None:
-    """The loss in the features of the network that `choose_perceptual` gave; None for none.
-
-    Args:
-        vgg_weights: file of torchvision's VGG-19 weights; None: the torch cache, or download.
+def build_perceptual(config: LossConfig) -> PerceptualNetwork | None:
+    """The loss in the features of the network that `config.perceptual` names, once `choose_perceptual` chose it; None for none.
 
     Raises:
         InputError: its weights are missing or damaged.
     """
-    if name == "none":
+    if config.perceptual == "none":
         return None
-    return Lite0PerceptualLoss() if name == LITE0 else PerceptualLoss(VGG19_WEIGHTS.find(vgg_weights))
+    if config.perceptual == LITE0:
+        return Lite0PerceptualLoss(config.texture_weight)
+    return PerceptualLoss(VGG19_WEIGHTS.find(config.vgg_weights))
 
 
 def _vgg19_features() -> nn.Sequential:

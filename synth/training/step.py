@@ -1,4 +1,4 @@
-"""One training step: an update of the generator, then one of the discriminator, on the same batch."""
+"""One training step: an update of the generator, then, where the discriminator takes part, one of it, on the same batch."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -61,8 +61,10 @@ class Step:
         self.generate, self.judge = (in_precision(network, device, precision) for network in networks[:2])
         self.of_generator, self.of_discriminator = (Updater(optimizer, device, precision, clip_norm) for optimizer in optimizers)
 
-    def __call__(self, batches: list[Batch]) -> dict[str, Tensor]:
+    def __call__(self, batches: list[Batch], *, judged: bool = True) -> dict[str, Tensor]:
         """Update both networks. Returns the weighted terms of both losses, scalars: means over the passes.
+
+        judged: whether the discriminator takes part; without it, it neither teaches nor learns.
 
         Raises:
             NotFinite: a loss or a gradient; the network that it would have moved has not moved.
@@ -72,10 +74,12 @@ class Step:
         passes = []
         for number, batch in enumerate(batches):
             with self._spectra_of_first(number):
-                part, losses = self._generator_losses(batch, passes=len(batches))
+                part, losses = self._generator_losses(batch, passes=len(batches), judged=judged)
             self._backward(self.of_generator, losses, terms, len(batches))
             passes.append(part)
         self.of_generator.update()
+        if not judged:
+            return terms
         for number, part in enumerate(passes):
             with self._spectra_of_first(number):
                 losses = self._discriminator_losses(part)
@@ -83,8 +87,8 @@ class Step:
         self.of_discriminator.update()
         return terms
 
-    def _generator_losses(self, batch: Batch, passes: int) -> tuple[_Pass, dict[str, Tensor]]:
-        """Make the discriminator take the fakes for real images of their label maps."""
+    def _generator_losses(self, batch: Batch, passes: int, judged: bool) -> tuple[_Pass, dict[str, Tensor]]:
+        """Make images like the real ones, and the discriminator take them for real images of their label maps."""
         pyramid, seen = self._semantics_of(batch)
         loss = self.config.loss
         terms: dict[str, Tensor] = {}
@@ -95,8 +99,9 @@ class Step:
             weight = loss.kl_weight * passes * world_size()  # a sum over all images of an update, where the other terms are means
             terms["generator/kl"] = weight * kl_divergence(mu, logvar)
         fakes = self.generate(pyramid, z=style)
-        with frozen(self.discriminator):
-            terms |= self.adversary.generator_terms(self.judge, batch.label_maps, seen, fakes, batch.images)
+        if judged:
+            with frozen(self.discriminator):
+                terms |= self.adversary.generator_terms(self.judge, batch.label_maps, seen, fakes, batch.images)
         if self.perceptual is not None:
             terms["generator/perceptual"] = loss.vgg_weight * self.perceptual(fakes, batch.images)
         return _Pass(batch, pyramid, seen, None if style is None else style.detach(), fakes.detach()), terms

@@ -42,12 +42,14 @@ def write_run(
     noise: Literal["image", "region", "pixel"] = "image",
     offset: int = 0,
     ignore_value: int | None = 255,
+    semantics: str = "onehot",
     **inputs: Any,
 ) -> Path:
     """A run directory with weights that make every image unlike every other."""
     config = SynthConfig(
         input=InputConfig(**{"size": (32, 64), **inputs}),
         generator=GeneratorConfig(width=2, hidden=4, style_dim=style_dim, noise_channels=noise_channels, noise=noise),
+        semantics=semantics,
     )
     config.train.ema_decay = None
     torch.manual_seed(0)
@@ -320,9 +322,37 @@ def test_resampled_classes_alone_have_other_noise(noisy: Path, run_generate: Any
     assert not np.array_equal(car["a_0.png"], car["a_1.png"])
 
 
+def test_noise_of_one_seed_for_all_layouts(noisy: Path, run_generate: Any, tmp_path: Path) -> None:
+    """Equal for equal layouts and seeds; redrawing a class changes something where the class is, and nothing where it is not."""
+    layout = save(tmp_path / "a.png", np.minimum(labels(), 2))
+    first, again, other, car, tree = (
+        run_generate(noisy, layout, "--noise", seed, *more)["a.png"]
+        for seed, more in ((3, []), (3, []), (4, []), (3, ["--redraw", "car=9; road=3"]), (3, ["--redraw", "tree=9"]))
+    )
+    assert np.array_equal(first, again) and np.array_equal(first, tree)
+    assert not np.array_equal(first, other) and not np.array_equal(first, car)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--noise", -1], "noise is -1; it must be at least 0"),
+        (["--noise", 1, "--samples", 2], "noise gives all images one noise"),
+        (["--redraw", "sky=1"], "redraw is sky=1, but no seed for the other classes is given"),
+        (["--noise", 1, "--redraw", "sky"], "redraw 'sky' is not understood; write it like sky=3"),
+        (["--noise", 1, "--redraw", "sky=-1"], "is not understood"),
+        (["--noise", 1, "--redraw", "tram=1"], "redraw: unknown class of town 'tram'"),
+    ],
+)
+def test_noise_that_cannot_be(options: list[object], message: str, noisy: Path, invoke: Invoke, tmp_path: Path) -> None:
+    layout = save(tmp_path / "a.png", labels())
+    assert message in refusal(invoke("synth.generate", noisy, layout, "-o", tmp_path / "out", *options))
+
+
 def test_resampling_is_refused(plain: Path, noisy: Path, invoke: Invoke, tmp_path: Path) -> None:
     layout, out = save(tmp_path / "a.png", labels()), tmp_path / "out"
     assert "this generator has no noise" in refusal(invoke("synth.generate", plain, layout, "-o", out, "--resample", "sky"))
+    assert "noise 3 was given, but this generator has no noise" in refusal(invoke("synth.generate", plain, layout, "-o", out, "--noise", 3))
     assert "resample: unknown class of town 'tram'" in refusal(
         invoke("synth.generate", noisy, layout, "-o", out, "--resample", "sky, tram")
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from shared.errors import InputError
+from synth.config import GeneratorConfig
 from synth.generator import SpadeGenerator, published_image_size
 from synth.semantics import build_semantics
 
@@ -33,6 +34,19 @@ def test_number_of_tensors_is_that_of_the_published_checkpoints():
     assert len(small().state_dict()) == 234
     assert len(small("most", (128, 128)).state_dict()) == 272
     assert len(small(norm="instance").state_dict()) == 180
+
+
+def test_the_gain_scales_the_first_weights_and_is_the_published_one_where_none_is_given():
+    networks = []
+    for options in ({}, {"init_gain": 0.02}, {"init_gain": 1.0}):
+        torch.manual_seed(0)
+        networks.append(small(**options).state_dict())
+    for name, published in networks[0].items():
+        assert torch.equal(published, networks[1][name])
+        if name.endswith(("weight", "weight_orig")):
+            torch.testing.assert_close(networks[2][name], 50 * published)
+    with pytest.raises(InputError, match=r"generator\.init_gain is 0; it must be above 0"):
+        GeneratorConfig(init_gain=0)
 
 
 def test_published_number_of_parameters():

@@ -30,10 +30,12 @@ def checkpoint(run: Path) -> dict[str, torch.Tensor]:
 
 NOISY = ["--generator.noise_channels", 3, "--generator.noise", "region", "--train.clip_norm", 1, "--train.recompute", "true"]
 OASIS, EMBEDDING = (["--discriminator.name", name] for name in ("oasis", "oasis_embedding"))
-LITE0 = ["--discriminator.encoder", "efficientnet_lite0", "--loss.vgg_weight", 10]
+LITE0 = ["--discriminator.encoder", "efficientnet_lite0", "--loss.perceptual", "efficientnet_lite0", "--loss.vgg_weight", 10]
 
 
-@pytest.mark.parametrize("options", [[*OASIS, *NOISY], [*EMBEDDING, "--trainable", "true"], [*OASIS, *LITE0]])
+@pytest.mark.parametrize(
+    "options", [[*OASIS, *NOISY], [*EMBEDDING, "--trainable", "true"], [*OASIS, *LITE0], [*LITE0, "--discriminator.begin", 0.75]]
+)
 def test_a_stopped_run_continues_exactly(options: list[object], invoke: Invoke, tmp_path: Path) -> None:
     for name, stops in (("whole", [4]), ("stopped", [2, 4])):
         for stop in stops:
@@ -55,6 +57,31 @@ def test_a_continued_run_keeps_its_perceptual_loss(invoke: Invoke, tmp_path: Pat
     assert second.status == 0 and "perceptual loss: efficientnet_lite0" in second.output, second.errors
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert all(line["generator/perceptual"] > 0 for line in lines)
+
+
+def test_a_discriminator_that_begins_late(invoke: Invoke, tmp_path: Path) -> None:
+    """Until then it neither teaches nor learns; where nothing else teaches, it begins at once."""
+    judged = {}
+    for name, begin, weight in (("half", 0.5, 10), ("never", 1, 10), ("alone", 1, 0)):
+        options = ["--loss.perceptual", "efficientnet_lite0", "--loss.vgg_weight", weight, "--discriminator.begin", begin]
+        outcome = invoke("synth.train", *SMALL, *OASIS, *options, "--run_dir", tmp_path / name)
+        assert outcome.status == 0, outcome.errors
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        wanted = {"generator/gan", "discriminator/real", "discriminator/fake", "discriminator/label_mix"}
+        assert all(wanted <= line.keys() or not wanted & line.keys() for line in lines)
+        judged[name] = [wanted <= line.keys() for line in lines]
+    assert judged == {"half": [False, True], "never": [False, False], "alone": [True, True]}
+    moments = {name: [key for key in checkpoint(tmp_path / name) if key.startswith("discriminator_optimizer")] for name in judged}
+    assert not moments["never"] and moments["half"]
+    refused = invoke("synth.train", *SMALL, "--discriminator.begin", 1.5)
+    assert refused.status == 1 and "discriminator.begin is 1.5; it must be a share of the steps, 0 to 1" in refused.errors
+
+
+def test_the_plan_names_the_networks_of_trained_features(invoke: Invoke, tmp_path: Path) -> None:
+    outcome = invoke("synth.train", *SMALL, *OASIS, *LITE0, "--loss.perceptual", "auto", "--run_dir", tmp_path / "run", "--dry-run")
+    assert outcome.status == 0, outcome.errors
+    assert "perceptual: efficientnet_lite0" in outcome.output and "encoder: efficientnet_lite0" in outcome.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_discriminator_without_class_vectors(invoke: Invoke, tmp_path: Path) -> None:

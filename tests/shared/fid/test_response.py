@@ -40,7 +40,7 @@ def test_fd_lite0_rises_with_every_damage(tmp_path: Path, invoke: Callable[..., 
         assert found[-1]["kernel_distance"] > found[0]["kernel_distance"] > floor["kernel_distance"], damage
     page = (tmp_path / "out/response.md").read_text()
     assert "| wrong layout | 0.25 (share of tiles that move) | 12 |" in page
-    assert "scenes-19, seed 0" in page and "weights 57934424" in page
+    assert "scenes-19 (val), seed 0" in page and "weights 57934424" in page
 
 
 def test_growth_with_the_number_of_images() -> None:
@@ -68,7 +68,22 @@ def test_refusals(encoder: Path, tmp_path: Path, invoke: Callable[..., Any]) -> 
     with pytest.raises(InputError, match="images is 7; it must be at least 8"):
         ResponseConfig(output=tmp_path, images=7)
     refused = invoke("shared.fid.response", *SCENES, 7, "--features", encoder, "-o", tmp_path / "out")
-    assert refused.status == 1 and "the validation split has 7 images; at least 8 are needed" in refused.errors
+    assert refused.status == 1 and "the val split has 7 images; at least 8 are needed" in refused.errors
     dry = invoke("shared.fid.response", *SCENES, 9, "--features", encoder, "-o", tmp_path / "out", "--dry-run")
-    assert dry.status == 0 and "would spoil 4 of 8 images of scenes-19 in 5 ways; FD-seg" in dry.output
+    assert dry.status == 0 and "would spoil 4 of 8 images of scenes-19 (val) in 5 ways; FD-seg" in dry.output
+    other = invoke(
+        "shared.fid.response",
+        *SCENES,
+        9,
+        "--data.scenes.train_length",
+        12,
+        "--split",
+        "train",
+        "--features",
+        encoder,
+        "-o",
+        "out",
+        "--dry-run",
+    )
+    assert "would spoil 6 of 12 images of scenes-19 (train)" in other.output
     assert not (tmp_path / "out").exists()

@@ -89,6 +89,10 @@ def test_a_segmenter_without_its_best_checkpoint(segmenters: Path, invoke: Invok
         ),
         (["--variants", '{"small": {"seg": {"model.width": 8}}}', "--segmentation", "none.yaml"], "none.yaml"),
         (["--loss.vgg_weight", 1, "--loss.vgg_weights", "none.pth"], "none.pth"),
+        (
+            ["--loss.vgg_weight", 1, "--discriminators", "[multiscale, oasis]"],
+            "discriminators are compared, but discriminator.begin is 1, and none takes part",
+        ),
     ],
 )
 def test_arms_that_could_not_be_trained(options: list[object], message: str, segmenters: Path, invoke: Invoke) -> None:

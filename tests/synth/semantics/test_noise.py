@@ -12,7 +12,7 @@ from synth.images.generation import generate
 from synth.kernels.rows import Maps, Rows
 from synth.semantics import Semantics, build_semantics
 from synth.semantics.layout import DenseLayout, Layout, SemanticPyramid
-from synth.semantics.noise import NOISE_KINDS, Noise, draw_noise, resample
+from synth.semantics.noise import NOISE_KINDS, Noise, draw_noise, resample, seeded_noise
 
 LABELS = torch.randint(-1, 4, (3, 4, 8), generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 1).repeat_interleave(4, 2)
 
@@ -107,3 +107,19 @@ def test_refusals() -> None:
         make_generator("picture")
     with pytest.raises(InputError, match="has noise beside its semantics, and the published layout has none"):
         official_state(generator)
+
+
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_seeded_noise_stays_when_other_classes_come(kind: str) -> None:
+    """What a pixel has follows from the seed of its class alone, and from its place where every pixel has noise of its own."""
+
+    def at_pixels(noise: Noise) -> torch.Tensor:
+        return noise.vectors if noise.owner is None else noise.vectors[noise.owner.flatten()]
+
+    before = torch.tensor([[[2, 2, 5], [2, 5, 5]]])
+    after = torch.tensor([[[0, 2, 5], [2, 5, 9]]])
+    same = (before == after).flatten()
+    drawn, changed = (at_pixels(seeded_noise(kind, 4, classes, 7, {})) for classes in (before, after))
+    assert torch.equal(drawn[same], changed[same])
+    again = at_pixels(seeded_noise(kind, 4, before, 7, {5: 8}))
+    assert torch.equal((again == drawn).all(1), (before == 2).flatten())

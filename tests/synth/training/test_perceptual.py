@@ -78,13 +78,38 @@ def lite0():
     return vgg.Lite0PerceptualLoss()
 
 
-def test_lite0_is_the_mean_share_of_four_stages(lite0):
-    fake, real = torch.rand(2, 2, 3, 64, 96) * 2 - 1
+def test_lite0_is_the_mean_share_of_four_stages_and_of_their_moments_in_cells(lite0):
+    fake, real = torch.rand(2, 2, 3, 64, 128) * 2 - 1
     ours, theirs = (frozen_lite0()(images / 2 + 0.5) for images in (fake, real))
     sizes = (4.7, 6.7, 6.1, 5.6)
-    expected = 0.2 * sum((a - b).abs().mean() / size for a, b, size in zip(ours, theirs, sizes))
-    torch.testing.assert_close(lite0(fake, real), expected)
-    assert expected > 0
+    places = 0.2 * sum((a - b).abs().mean() / size for a, b, size in zip(ours, theirs, sizes))
+    torch.testing.assert_close(vgg.Lite0PerceptualLoss(texture=0)(fake, real), places)
+    assert places > 0
+    cells = 0.2 * sum(cell_difference(a, b) / size for a, b, size in zip(ours, theirs, sizes))
+    torch.testing.assert_close(lite0(fake, real), places + cells)
+    torch.testing.assert_close(vgg.Lite0PerceptualLoss(texture=3)(fake, real), places + 3 * cells)
+
+
+def cell_difference(ours, theirs):
+    """By the definition, for sides that four divides evenly or that are not larger than it."""
+    total = 0
+    for moment in (lambda cell: cell.mean((2, 3)), lambda cell: cell.var((2, 3), unbiased=False).clamp(min=1e-4).sqrt()):
+        sides = []
+        for features in (ours, theirs):
+            rows = features.tensor_split(min(4, features.shape[2]), 2)
+            sides.append(torch.stack([moment(cell) for row in rows for cell in row.tensor_split(min(4, features.shape[3]), 3)]))
+        total = total + (sides[0] - sides[1]).abs().mean()
+    return total
+
+
+def test_texture_may_lie_anywhere_in_its_cell_but_must_be_as_rough(lite0):
+    """Noise drawn again costs little more than a blur place by place, and much less in the moments."""
+    torch.manual_seed(0)
+    grain, other = torch.rand(2, 1, 3, 64, 128) * 2 - 1
+    flat = F.avg_pool2d(grain, 9, 1, 4, count_include_pad=False)
+    places = vgg.Lite0PerceptualLoss(texture=0)
+    in_places, in_cells = ([loss(image, grain).item() for image in (other, flat)] for loss in (places, lite0))
+    assert in_cells[0] - in_places[0] < 0.5 * (in_cells[1] - in_places[1])
 
 
 def test_lite0_is_frozen_and_in_evaluation_mode(lite0):
@@ -138,6 +163,8 @@ def test_a_choice_is_a_choice(no_way_out):
 
 
 def test_what_is_built(weights_file, no_way_out):
-    assert vgg.build_perceptual("none", None) is None
-    assert isinstance(vgg.build_perceptual("efficientnet_lite0", None), vgg.Lite0PerceptualLoss)
-    assert isinstance(vgg.build_perceptual("vgg19", str(weights_file)), vgg.PerceptualLoss)
+    assert vgg.build_perceptual(LossConfig(perceptual="none")) is None
+    lite0 = vgg.build_perceptual(LossConfig(perceptual="efficientnet_lite0", texture_weight=0.5))
+    assert isinstance(lite0, vgg.Lite0PerceptualLoss) and lite0.texture == 0.5
+    published = vgg.build_perceptual(LossConfig(perceptual="vgg19", vgg_weights=str(weights_file)))
+    assert isinstance(published, vgg.PerceptualLoss)
