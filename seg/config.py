@@ -158,6 +158,21 @@ class SegTrainConfig(TrainConfig):
 
 
 @dataclass
+class ClassesConfig:
+    """Where the class embeddings come from (head embedding)."""
+
+    table: str | None = None
+    """File with a vector per class, of any origin, such as text embeddings (.safetensors, .npz, .npy, .csv): the network learns to hit
+    these, and embedding_dim is their length. Null: random ones, which are learned."""
+    trainable: bool = False
+    """Learn the vectors of the table too, from where they are."""
+
+    def __post_init__(self) -> None:
+        if self.trainable and self.table is None:
+            raise InputError("classes.trainable is about classes.table, which is not given; without a table, vectors are always learned")
+
+
+@dataclass
 class SegConfig:
     """Train a segmentation network whose head gives pixel embeddings or, as the baseline, class scores; export its class embeddings."""
 
@@ -174,6 +189,8 @@ class SegConfig:
     class weights by frequency need. Null: where it is needed, they are counted at the start, and kept in the run directory."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    """The class embeddings."""
     loss: LossConfig = field(default_factory=LossConfig)
     """The embedding loss."""
     train: SegTrainConfig = field(default_factory=SegTrainConfig)
@@ -184,6 +201,8 @@ class SegConfig:
     """Resolve, check data and weights, print, and stop."""
 
     def __post_init__(self) -> None:
+        if self.classes.table is not None and self.head == "softmax":
+            raise InputError("classes.table gives class embeddings, which head softmax does not have; leave one of them out")
         model = self.model
         backbone = model.backbone
         if backbone == "auto":

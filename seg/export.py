@@ -72,7 +72,7 @@ class ScoreGraph(nn.Module):
         """(N, 3, H, W) in [0, 1] → (N, C, H, W)."""
         features = self.features(images)
         if isinstance(self.model, EmbeddingSegmenter):
-            features = F.conv2d(features, self.model.class_embeddings[:, :, None, None])
+            features = F.conv2d(features, self.model.kernels[:, :, None, None])
         return resize(features, images.shape[2:])
 
     def features(self, images: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def portable_segmenter(trained: TrainedSegmenter, form: str) -> Portable:
     tables: tuple[str, ...] = ()
     if form == "labels" and isinstance(model, EmbeddingSegmenter):
         inputs["class_embeddings"], axes["class_embeddings"], tables = (
-            model.class_embeddings.detach(),
+            model.kernels.detach(),
             {0: Dim("classes")},
             ("class_embeddings",),
         )

@@ -6,7 +6,7 @@ the softmax head. What is averaged is as large as the features of one view, so w
 Shapes: N images of H×W, F features (D of pixel embeddings, C of class scores), h×w positions of the features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.model import Segmenter
-from seg.networks.upsampling import predict_in_bands, resize
+from seg.networks.upsampling import output_bands, predict_in_bands, resize
 from shared.data.loader import BatchLoader
 from shared.data.spec import DatasetSpec
 from shared.data.transforms.steps import UNIT_GREY
@@ -62,11 +62,29 @@ class ViewConfig:
 @torch.no_grad()
 def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> torch.Tensor:
     """Images (N, 3, H, W) in [0, 1] → class ids (N, H, W) int64, from all views. The mode (train or eval) is the caller's."""
+    features, size = _averaged(model, images, config)
+    return predict_in_bands(model.classify, features, size)[:, : images.shape[2], : images.shape[3]]
+
+
+@torch.no_grad()
+def predict_with_confidence(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `predict_views` gives, and how sure each pixel is of its class, (N, H, W) float32; see `Segmenter.confidence`."""
+    features, size = _averaged(model, images, config)
+    ids = torch.empty((len(images), *size), dtype=torch.int64, device=images.device)
+    confidence = torch.empty(ids.shape, device=images.device)
+    for rows, outputs in output_bands(features, size):
+        ids[:, rows] = model.classify(outputs)
+        confidence[:, rows] = model.confidence(outputs, ids[:, rows], voted=not config.single)
+    return ids[:, : images.shape[2], : images.shape[3]], confidence[:, : images.shape[2], : images.shape[3]]
+
+
+def _averaged(model: Segmenter, images: torch.Tensor, config: ViewConfig) -> tuple[torch.Tensor, torch.Size]:
+    """The features of the only view, or the votes of all, and the (height, width) that they are upsampled to: at least that of the
+    images."""
     if config.single:
-        return predict_in_bands(model.classify, _features(model, images), images.shape[2:])
-    height, width = images.shape[2:]
+        return _features(model, images), images.shape[2:]
     # windows begin at positions of the grid, so that the image must be made of whole ones
-    images = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), value=UNIT_GREY)
+    images = F.pad(images, (0, -images.shape[3] % STRIDE, 0, -images.shape[2] % STRIDE), value=UNIT_GREY)
     grid = images.shape[2] // STRIDE, images.shape[3] // STRIDE
     votes: torch.Tensor | None = None
     for scale, mirrored in product(config.scales, (False, True) if config.flip else (False,)):
@@ -75,7 +93,7 @@ def predict_views(model: Segmenter, images: torch.Tensor, config: ViewConfig) ->
         vote = resize(vote.flip(3) if mirrored else vote, grid)
         votes = vote if votes is None else votes.add_(vote)
     assert votes is not None, "at least one scale"
-    return predict_in_bands(model.classify, votes, images.shape[2:])[:, :height, :width]
+    return votes, images.shape[2:]
 
 
 def _scaled(images: torch.Tensor, scale: float) -> torch.Tensor:
@@ -164,6 +182,18 @@ def summary(matrix: ConfusionMatrix) -> dict[str, float]:
         "mean_accuracy": matrix.mean_accuracy(),
         "fwiou": matrix.fwiou(),
     }
+
+
+FIGURES_OF_UNSEEN = {"seen_miou": "mIoU seen", "unseen_miou": "unseen", "harmonic_mean": "harmonic mean"}
+
+
+def seen_and_unseen(matrix: ConfusionMatrix, spec: DatasetSpec, unseen: Sequence[str]) -> dict[str, Any]:
+    """Mean IoU of the classes of the training and of those that it has not seen, and the harmonic mean of the two, in [0, 1]."""
+    iou, is_unseen = matrix.iou(), torch.tensor([name in unseen for name in spec.class_names])
+    seen_miou, unseen_miou = (iou[group].nanmean().item() for group in (~is_unseen, is_unseen))
+    total = seen_miou + unseen_miou
+    harmonic_mean = 0.0 if total == 0 else 2 * seen_miou * unseen_miou / total
+    return {"classes": list(unseen), "seen_miou": seen_miou, "unseen_miou": unseen_miou, "harmonic_mean": harmonic_mean}
 
 
 def class_table(matrix: ConfusionMatrix, spec: DatasetSpec) -> str:

@@ -4,7 +4,7 @@ Shapes: N images of H×W, P pixels, C classes, D embedding size; F channels of f
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -35,14 +35,27 @@ class Segmenter(nn.Module):
         network: with F output channels.
     """
 
+    in_use: torch.Tensor | None
+    """Ids of the classes that are trained and predicted, in ascending order; None: all."""
+
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("in_use", None, persistent=False)
+
+    def leave_out(self, class_ids: Sequence[int], num_classes: int) -> None:
+        """Neither train nor predict these classes; the others keep their ids."""
+        rest = sorted({*range(num_classes)} - {*class_ids})
+        self.in_use = torch.tensor(rest, device=next(self.parameters()).device) if class_ids else None
 
     @property
     def class_vectors(self) -> tuple[torch.Tensor, ...]:
-        """The class embeddings (C, D), with gradient, as the one further argument of the loss; none for a head without them."""
+        """The class embeddings (C, D) in use, with gradient, as the one further argument of the loss; none for a head without them."""
         return ()
+
+    def rows_of(self, label_map: torch.Tensor) -> torch.Tensor:
+        """What the loss takes for labels: class ids, or, where classes are left out, rows of the `class_vectors` in use."""
+        return label_map
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         """Images (N, 3, H, W) in [0, 1], any H and W → outputs (N, F, H, W).
@@ -62,6 +75,15 @@ class Segmenter(nn.Module):
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs (N, F, H, W) → class ids (N, H, W) int64, ties to the lowest."""
+        raise NotImplementedError
+
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """How sure a pixel is of its class, (N, H, W) from -1 to 1.
+
+        Args:
+            outputs: (N, F, H, W), or `votes` of several views, if `voted`.
+            ids: (N, H, W), their classes.
+        """
         raise NotImplementedError
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
@@ -100,7 +122,34 @@ class EmbeddingSegmenter(Segmenter):
 
     @property
     def class_vectors(self) -> tuple[torch.Tensor, ...]:
-        return (self.class_embeddings,)
+        return (self.class_embeddings if self.in_use is None else self.class_embeddings[self.in_use],)
+
+    def rows_of(self, label_map: torch.Tensor) -> torch.Tensor:
+        if self.in_use is None:
+            return label_map
+        rows = torch.full((len(self.raw_class_embeddings) + 1,), IGNORE_INDEX, device=label_map.device)
+        rows[self.in_use] = torch.arange(len(self.in_use), device=label_map.device)
+        return rows[label_map]  # index -1, of ignored pixels, is the last one
+
+    @property
+    def kernels(self) -> torch.Tensor:
+        """(C, D) class embeddings whose largest product with a pixel embedding names its class; those left out are zero."""
+        if self.in_use is None:
+            return self.class_embeddings
+        return torch.zeros_like(self.class_embeddings).index_copy(0, self.in_use, *self.class_vectors)
+
+    def set_classes(self, vectors: torch.Tensor, *, trainable: bool = False) -> None:
+        """Put other class vectors (C', D), of any norm but zero, in the place of its own; all of them are in use.
+
+        Raises:
+            InputError: they have another size than the pixel embeddings.
+        """
+        wanted = self.raw_class_embeddings.shape[1]
+        if vectors.shape[1] != wanted:
+            raise InputError(f"the class vectors have {vectors.shape[1]} numbers each, but the network gives pixels {wanted}")
+        place = self.raw_class_embeddings.device
+        self.raw_class_embeddings = nn.Parameter(vectors.detach().float().clone().to(place), requires_grad=trainable)
+        self.in_use = None
 
     def forward(self, images: torch.Tensor, upsample: bool = True) -> torch.Tensor:
         features = self.network(images)
@@ -114,7 +163,13 @@ class EmbeddingSegmenter(Segmenter):
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """The class embedding nearest to each pixel embedding, of any norm."""
-        return nearest_class_map(outputs, self.class_embeddings)
+        rows = nearest_class_map(outputs, *self.class_vectors)
+        return rows if self.in_use is None else self.in_use[rows]
+
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """x·μ of the pixel's direction and its class embedding: 1 less half of their squared distance."""
+        vectors = self.class_embeddings[ids].movedim(-1, 1)
+        return (unit_norm(outputs, dim=1) * vectors).sum(1)
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Unit vectors."""
@@ -127,7 +182,12 @@ class SoftmaxSegmenter(Segmenter):
 
     def classify(self, outputs: torch.Tensor) -> torch.Tensor:
         """The class with the largest logit."""
-        return outputs.argmax(1)
+        return outputs.argmax(1) if self.in_use is None else self.in_use[outputs[:, self.in_use].argmax(1)]
+
+    def confidence(self, outputs: torch.Tensor, ids: torch.Tensor, *, voted: bool) -> torch.Tensor:
+        """The probability of the class among those in use."""
+        scores = outputs if self.in_use is None else outputs[:, self.in_use]
+        return (scores if voted else scores.softmax(1)).amax(1)
 
     def votes(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities."""

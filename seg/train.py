@@ -5,6 +5,7 @@ From here to the gradient is one file: seg/losses/cross_entropy.py.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from seg.losses import class_cross_entropy, class_separation, exact_cross_entrop
 from seg.losses.bands import loss_in_bands
 from seg.losses.objective import weight_of_labels
 from seg.losses.temperature import LearnedTemperature
-from seg.model import Segmenter
+from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
 from seg.training.memory import memory_advice
 from seg.training.monitoring import log_class_embeddings, log_predictions
@@ -26,6 +27,7 @@ from seg.training.optimiser import build_optimisers, set_learning_rates
 from seg.training.pixel_weights import keep_hardest, losses_of_pixels, read_class_weights, weights_by_frequency
 from seg.training.plan import print_plan, require_possible
 from seg.training.sphere import degrees_between
+from shared.class_tables import read_class_table
 from shared.config import to_dict
 from shared.constants import IGNORE_INDEX
 from shared.data import build_dataset
@@ -64,8 +66,10 @@ def losses_of(
         share: weight of these pixels' mean in that of all pixels of an update, see `shares_of`.
         temperature: where it is learned.
     """
-    loss, cross_entropy, label_map = config.loss, classification_loss(config, class_weights), batch.label_maps
-    classes = model.class_vectors
+    loss, classes, label_map = config.loss, model.class_vectors, model.rows_of(batch.label_maps)
+    if class_weights is not None and classes and model.in_use is not None:
+        class_weights = class_weights[model.in_use]
+    cross_entropy = classification_loss(config, class_weights)
     compared = classes if temperature is None else tuple(map(temperature.sharpen, classes))
     if loss.hardest is not None:
         value = loss.fixed_temperature if temperature is None else temperature().item()
@@ -77,7 +81,7 @@ def losses_of(
             cross_entropy, output, *compared, label_map=label_map, rows=loss.band_rows, finish=model.finish, class_weights=class_weights
         )
     terms = {"loss/cross_entropy": share * classification}
-    for class_embeddings in classes:
+    for class_embeddings in (vectors for vectors in classes if vectors.requires_grad):
         # the passes of an update count it once
         terms["loss/class_separation"] = loss.margin_weight / config.train.accumulation * class_separation(class_embeddings, loss.margin)
     return terms
@@ -115,7 +119,10 @@ def train(config: SegConfig) -> None:
     # --- Data -----------------------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
     spec = train_set.spec
-    config.require_classes(spec.num_classes)
+    config.require_classes(spec.num_classes - len(train_set.ignored))
+    table = None if config.classes.table is None else read_class_table(config.classes.table).rows_of(spec.class_names, spec.name)
+    if table is not None:
+        config = replace(config, model=replace(config.model, embedding_dim=table.shape[1]))
     statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)
     rule = config.loss.class_weights
     class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
@@ -132,6 +139,9 @@ def train(config: SegConfig) -> None:
     # --- Network and optimiser ------------------------------------------------------------------------------------------
     torch.manual_seed(settings.seed)
     model = segmenter_from(config.head, spec.num_classes, config.model).to(device)
+    if isinstance(model, EmbeddingSegmenter) and table is not None:
+        model.set_classes(table, trainable=config.classes.trainable)
+    model.leave_out(train_set.ignored, spec.num_classes)
     require_possible(config, model, training_size(config.input, train_set), early)
     temperature = LearnedTemperature().to(device) if config.learns_temperature else None
     optimizers = build_optimisers(model, settings, temperature)

@@ -14,6 +14,8 @@ from shared.errors import InputError
 from shared.files.tensor_file import read_tensors, write_tensors
 
 FORMAT = "class embeddings/1"
+EMBEDDINGS_FILE = "class_embeddings.safetensors"
+"""Name of the file in a run directory of segmentation."""
 UNIT_NORM_TOLERANCE = 1e-3  # far above the rounding of float32, far below a vector that nobody has normalised
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.config import read_yaml, to_dict, to_yaml
 from shared.data import build_dataset
 from shared.data.loader import build_eval_loader
-from shared.embedding_file import ClassEmbeddings
+from shared.embedding_file import EMBEDDINGS_FILE, ClassEmbeddings
 from shared.files.atomic import write_text
 from shared.report import ArmRun, ComparisonReport, EmbeddingMap, LossCurve, write_report
 from shared.run.checkpoint import TrainingState
@@ -55,7 +55,7 @@ from synth.config import Protocol
 from synth.generator import DOUBLINGS, require_multiples
 from synth.inputs import eval_transform
 from synth.semantics.build import READS_EMBEDDINGS
-from synth.semantics.class_tables import EMBEDDINGS_FILE, find_embeddings
+from synth.semantics.newest import find_embeddings
 from synth.training.perceptual import choose_perceptual
 
 

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 
+from shared.class_tables import read_class_table
 from shared.config import to_dict
 from shared.data import build_dataset
 from shared.data.early_check import check_early
@@ -27,7 +28,7 @@ from synth.images.generation import sample_grid
 from synth.inputs import eval_transform, require_instances, train_transform
 from synth.semantics import semantics_title
 from synth.semantics.build import READS_EMBEDDINGS, is_table
-from synth.semantics.class_tables import find_embeddings, read_class_table
+from synth.semantics.newest import find_embeddings
 from synth.trained import describe
 from synth.training.balance import Balance
 from synth.training.perceptual import build_perceptual, choose_perceptual

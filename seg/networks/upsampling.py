@@ -69,13 +69,19 @@ def predict_in_bands(classify: Pointwise, features: torch.Tensor, size: tuple[in
     Returns:
         (N, H, W) int64.
     """
+    ids = torch.empty((len(features), *size), dtype=torch.int64, device=features.device)
+    for rows, outputs in output_bands(features, size):
+        ids[:, rows] = classify(outputs)
+    return ids
+
+
+def output_bands(features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Rows of `resize(features, size)` and what stands there (N, F, r, W), as many at a time as suit the device's memory."""
     height, width = size
-    ids = torch.empty((len(features), height, width), dtype=torch.int64, device=features.device)
     rows = _prediction_rows(features, height, width)
     for start in range(0, height, rows):
         stop = min(start + rows, height)
-        ids[:, start:stop] = classify(upsample_rows(features, size, start, stop))
-    return ids
+        yield slice(start, stop), upsample_rows(features, size, start, stop)
 
 
 def _prediction_rows(features: torch.Tensor, height: int, width: int) -> int:

@@ -25,7 +25,7 @@ gradient; one of SGD is as large as the gradient, which is far larger for one nu
 def build_optimisers(
     model: Segmenter, settings: SegTrainConfig, temperature: LearnedTemperature | None = None
 ) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers by name: "optimizer", and "class_optimizer" where class embeddings turn by degrees.
+    """The optimisers by name: "optimizer", and "class_optimizer" where class embeddings are learned and turn by degrees.
 
     Their groups are called "backbone", "head", "class_embeddings" and "temperature". With AdamW, backbone and head are two groups each,
     with and without decay.
@@ -47,16 +47,17 @@ def build_optimisers(
             groups.append({"name": name, "params": some, "lr": part_rate, "weight_decay": decay, "power": POWER})
     tables = {"name": "class_embeddings", "power": CLASS_POWER}
     found: dict[str, torch.optim.Optimizer] = {}
-    if isinstance(model, EmbeddingSegmenter) and settings.class_turn is None:
+    learned = [model.raw_class_embeddings] if isinstance(model, EmbeddingSegmenter) and model.raw_class_embeddings.requires_grad else []
+    if learned and settings.class_turn is None:
         own = {"momentum": CLASS_MOMENTUM} if settings.optimizer == "sgd" else {"weight_decay": 0.0}
-        groups.append(tables | own | {"params": [model.raw_class_embeddings], "lr": rate})
+        groups.append(tables | own | {"params": learned, "lr": rate})
     if temperature is not None:
         own = {"lr": TEMPERATURE_FACTOR[settings.optimizer] * rate, "weight_decay": 0.0, "power": POWER}
         groups.append({"name": "temperature", "params": list(temperature.parameters())} | own)
     kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
     found["optimizer"] = kind(groups, weight_decay=settings.weight_decay)
-    if isinstance(model, EmbeddingSegmenter) and settings.class_turn is not None:
-        found["class_optimizer"] = SphereAdam([tables | {"params": [model.raw_class_embeddings]}], settings.class_turn)
+    if learned and settings.class_turn is not None:
+        found["class_optimizer"] = SphereAdam([tables | {"params": learned}], settings.class_turn)
     for optimizer in found.values():
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from seg.chunks import computation_dtype, full_precision_matmul, pixels_per_chunk
 from seg.config import FREQUENCY_RULES, LossConfig
-from seg.model import EmbeddingSegmenter, Segmenter
+from seg.model import Segmenter
 from seg.networks.upsampling import upsample_rows
 from shared.constants import IGNORE_INDEX
 from shared.data.sampling import crop_weights
@@ -118,13 +118,14 @@ def losses_of_pixels(
     Args:
         temperature: of the squared distance; `config` may say that it is learned.
         output: of the network, upsampled where there are no `band_rows`; (N, F, ·, ·).
-        label_map: (N, H, W), ids in [0, C) or `IGNORE_INDEX`.
+        label_map: (N, H, W), what `Segmenter.rows_of` gives.
 
     Returns:
         (N, H, W) float32 ≥ 0, and 0 where the label is ignored.
     """
-    logits = _class_logits(model.class_embeddings, config, temperature) if isinstance(model, EmbeddingSegmenter) else _themselves
-    num_classes = len(model.class_embeddings) if isinstance(model, EmbeddingSegmenter) else output.shape[1]
+    classes = model.class_vectors
+    logits = _class_logits(classes[0], config, temperature) if classes else _themselves
+    num_classes = len(classes[0]) if classes else output.shape[1]
     height, width = label_map.shape[1:]
     rows, size = config.band_rows or height, pixels_per_chunk(num_classes, output.device)
     losses = torch.zeros(label_map.shape, device=output.device)

@@ -1,6 +1,6 @@
 """Data sets: samples with final class ids, whatever the files look like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from shared.data.ade20k import Ade20k, Ade20kFull
@@ -14,7 +14,8 @@ from shared.data.pairs import PairDataset, Reading
 from shared.data.scenes import SceneDataset
 from shared.data.spec import DatasetSpec, Sample, SegmentationDataset
 from shared.data.voc import Voc
-from shared.errors import InputError
+from shared.errors import InputError, choose
+from shared.files.text_file import composed
 
 __all__ = ["DataConfig", "DatasetSpec", "Sample", "SegmentationDataset", "Split", "build_dataset"]
 
@@ -42,7 +43,18 @@ def build_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
     dataset = builders[config.name](config, split)
     if isinstance(dataset, PairDataset):
         dataset.reading = Reading(config.orientation, config.max_pixels)
+    dataset.ignored = ids_of_classes(config.ignore_classes or [], dataset.spec)
     return dataset
+
+
+def ids_of_classes(names: Iterable[str], spec: DatasetSpec) -> tuple[int, ...]:
+    """The ids of some classes of a data set, in ascending order, each once.
+
+    Raises:
+        InputError: names one that is no class.
+    """
+    known = {name: class_id for class_id, name in enumerate(spec.class_names)}
+    return tuple(sorted({known[choose("class", composed(name), known, where=f"data set {spec.name}")] for name in names}))
 
 
 def _build_scenes(config: DataConfig, split: Split) -> SegmentationDataset:

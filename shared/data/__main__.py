@@ -9,6 +9,7 @@ from typing import Any, Literal
 from shared.data import DataConfig, Split, build_dataset
 from shared.data.cocolvis_build import build_coco_lvis
 from shared.data.cocolvis_files import StuffSource
+from shared.data.codes import border_codes, count_borders, save_codes
 from shared.data.folder import ImageFormat, write_folder
 from shared.data.spec import SegmentationDataset
 from shared.data.speed import measure_input
@@ -51,6 +52,24 @@ class StatsConfig(SplitsConfig):
     takes. Null: none are written."""
     json: str | None = None
     """Also write what is printed to this JSON file."""
+
+
+@dataclass
+class CodesConfig:
+    """Write a table of class vectors made of which classes border on which, as classes.table of seg.train takes it."""
+
+    output: str
+    """File to write, .npz."""
+    width: int = 12
+    """Numbers per class."""
+    split: Literal["train", "val"] = "train"
+    """Split whose label maps are read."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Data set."""
+
+    def __post_init__(self) -> None:
+        if Path(self.output).suffix != ".npz":
+            raise InputError(f"output is {self.output}; the name of a table of codes must end in .npz")
 
 
 @dataclass
@@ -148,6 +167,18 @@ def stats(config: StatsConfig) -> None:
             print(f"wrote {path}")
 
 
+def codes(config: CodesConfig) -> None:
+    """Count borders and write the table.
+
+    Raises:
+        InputError: the width does not suit the number of classes.
+    """
+    dataset = build_dataset(config.data, config.split)
+    vectors = border_codes(count_borders(dataset, config.data.num_workers), config.width)
+    save_codes(config.output, dataset.spec.class_names, vectors)
+    print(f"wrote {config.output}: codes of width {config.width} for {len(vectors)} classes, from {len(dataset)} {config.split} label maps")
+
+
 def write(config: WriteConfig) -> None:
     """Write the data set as a folder and say how it is read.
 
@@ -233,6 +264,7 @@ def describe(statistics: ClassStatistics) -> str:
 COMMANDS = {
     "check": Command(check, CheckConfig),
     "stats": Command(stats, StatsConfig, {"output": "-o"}),
+    "codes": Command(codes, CodesConfig, {"output": "-o"}),
     "write": Command(write, WriteConfig, {"output": "-o"}),
     "speed": Command(speed, SpeedConfig),
     "build-coco-lvis": Command(build, BuildConfig, {"output": "-o"}),

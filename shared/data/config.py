@@ -118,6 +118,9 @@ class DataConfig:
     (1284 classes)."""
     root: str | None = None
     """Folder of the data set; needed by all but scenes."""
+    ignore_classes: list[str] | None = None
+    """Classes whose pixels are read as ignored, in both splits, by their names; ids and names of all classes stay as they are. What is
+    trained on such data neither learns nor predicts them. Null: none."""
     num_workers: int = 2
     """Processes that prepare batches; 0: the training process itself. Results are the same for any number."""
     orientation: Orientation | None = None

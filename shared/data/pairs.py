@@ -171,7 +171,7 @@ class PairDataset(SegmentationDataset):
 
     def read_labels(self, index: int) -> torch.Tensor:
         """The label map of a sample alone, (H, W) int64."""
-        return self.codes.read(self.pairs[index].label, max_pixels=self.reading.max_pixels)
+        return self.leave_out(self.codes.read(self.pairs[index].label, max_pixels=self.reading.max_pixels))
 
     def _read_instances(self, path: Path) -> torch.Tensor:
         return torch.from_numpy(read_numbers(path, max_pixels=self.reading.max_pixels).astype("int64"))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
 
 
@@ -66,12 +67,20 @@ class SegmentationDataset(Dataset[Sample]):
 
     spec: DatasetSpec
     split: str
+    ignored: tuple[int, ...] = ()
+    """Ids of classes whose pixels are read as ignored; see `DataConfig.ignore_classes`."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample: ...
+
+    def leave_out(self, label_map: torch.Tensor) -> torch.Tensor:
+        """The label map with the pixels of the `ignored` classes ignored."""
+        if not self.ignored:
+            return label_map
+        return label_map.masked_fill(torch.isin(label_map, torch.tensor(self.ignored)), IGNORE_INDEX)
 
     def sample_name(self, index: int) -> str:
         """The name of a sample; where there are files, without reading them."""

@@ -60,6 +60,8 @@ def complaint(survey: Survey, dataset: SegmentationDataset) -> str:
             f"nothing is labelled in the {dataset.split} split of {dataset.spec.name}: every pixel of its {read} label maps is ignored"
             f"{_value(dataset)}; {_advice(survey, dataset)}"
         )
+    if dataset.ignored:
+        return ""  # that pixels are ignored and classes absent is what was asked for
     own, absent = isinstance(dataset, FolderDataset), survey.absent
     some = own and survey.ignored >= SOME_IGNORED and (survey.whole or len(absent) >= MANY_ABSENT * dataset.spec.num_classes)
     if survey.ignored < MOST_IGNORED and not (absent and some):

@@ -67,7 +67,7 @@ class TrainingState:
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
         meta = self.about | {"step": self.step, "best": self.best, "evaluated": self.evaluated, "small": small, "processes": world_size()}
-        write_tensors(path, tensors, FORMAT, meta, previous)
+        write_checkpoint(path, tensors, meta, previous)
 
     def load(self, path: Path) -> None:
         """Continue from `path`.
@@ -93,6 +93,11 @@ class TrainingState:
                 self.small[name].load_state_dict(values)
         self.step, self.best = meta["step"], meta["best"]
         self.evaluated = meta.get("evaluated", self.step)  # earlier versions saved after the evaluation
+
+
+def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict[str, Any], previous: Path | None = None) -> None:
+    """Write what `read_checkpoint` reads, whole or not at all. What was there is kept as `previous`, if that is given."""
+    write_tensors(path, tensors, FORMAT, meta, previous)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

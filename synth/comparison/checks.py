@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import torch
 
+from shared.class_tables import read_class_table
 from shared.config import flatten, parse_config, to_dict
 from shared.data.spec import DatasetSpec, SegmentationDataset
 from shared.embedding_file import ClassEmbeddings
@@ -17,7 +18,6 @@ from synth.comparison.config import CompareConfig, Variant
 from synth.config import Protocol, SynthConfig
 from synth.inputs import require_instances
 from synth.semantics.build import READS_EMBEDDINGS, is_table
-from synth.semantics.class_tables import read_class_table
 from synth.training.perceptual import build_perceptual, choose_perceptual
 from synth.training.plan import require_possible
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from shared.class_tables import read_class_table
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError, choose
 from shared.visualise import voc_palette
 from synth.semantics import Semantics
-from synth.semantics.class_tables import read_class_table
 from synth.trained import TrainedGenerator
 
 TERM = re.compile(r"\s*(?:(?P<weight>[+-]?\s*\d*\.?\d+)\s*\*)?\s*(?P<name>.+?)\s*")

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.class_tables import READERS
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError, choose
 from synth.kernels.columns import columns_of
-from synth.semantics.class_tables import READERS
 from synth.semantics.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
 SEMANTICS = ("onehot", "onehot_dense", "random", "random_raw", "random_orthonormal", "learned")
@@ -57,7 +57,7 @@ def build_semantics(
         `random`, unit vectors drawn from `seed`, as wide as `embeddings` or else `embedding_dim`;
         `random_raw`, the same before they are made unit; `random_orthonormal`, the same made orthogonal, which needs a width of C or more;
         `learned`, the unit vectors of `embeddings`; any other name is that of `table`.
-    table: (num_classes, S) class vectors of another origin, see `synth.semantics.class_tables`.
+    table: (num_classes, S) class vectors of another origin, see `shared.class_tables`.
     instance_edges: the semantics end with a channel that is 1 on the borders of instances.
     trainable: the class vectors are learned along with the generator.
     Raises InputError for an unknown name, missing embeddings, embeddings of another number of classes, and one-hot with `trainable`.

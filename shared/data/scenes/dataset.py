@@ -93,7 +93,7 @@ class SceneDataset(SegmentationDataset):
         instance_map[label_map == IGNORE_INDEX] = 0
         return Sample(
             image=torch.from_numpy(image),
-            label_map=torch.from_numpy(label_map),
+            label_map=self.leave_out(torch.from_numpy(label_map)),
             instance_map=torch.from_numpy(instance_map),
             name=self.sample_name(index),
         )

@@ -130,7 +130,14 @@ def test_figures_as_json(root, command):
 
 def test_every_command_has_a_help_of_its_own(command):
     status, out, _ = command("--help")
-    commands = {"check": "json", "stats": "output", "write": "image_format", "speed": "seconds", "build-coco-lvis": "as_published"}
+    commands = {
+        "check": "json",
+        "stats": "output",
+        "codes": "width",
+        "write": "image_format",
+        "speed": "seconds",
+        "build-coco-lvis": "as_published",
+    }
     assert status == 0 and all(f"  {name} " in out for name in commands) and "--data.root" not in out
     for name, own in commands.items():
         status, out, _ = command(name, "--help")
@@ -148,7 +155,7 @@ def test_a_command_is_asked_for_and_may_follow_its_options(root, command):
     data = ("--data.name", "folder", "--data.root", root, "--split", "val")
     assert command(*data, "check")[:2] == (0, "val: 1 samples, 0 with problems\n")
     for words, said in (
-        ((), "no command was given; say python -m shared.data and one of check, stats, write, speed, build-coco-lvis"),
+        ((), "no command was given; say python -m shared.data and one of check, stats, codes, write, speed, build-coco-lvis"),
         (data, "no command was given"),
         (("chek", *data), "unknown command 'chek' (did you mean check?); choose one of check, stats,"),
         (("write", *data), "arguments are required: --output"),

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from seg.training.pixel_weights import read_class_weights
+from shared.class_tables import read_class_table
 from shared.data.spec import DatasetSpec
 from shared.errors import InputError
 from shared.files.text_file import read_named_numbers, read_text
 from shared.visualise import voc_palette
-from synth.semantics.class_tables import read_class_table
 
 ROWS = [["road", "1", "2"], ["sky", "3", "4"], ["car", "5", "6.5"]]
 FORMS = {

@@ -18,14 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.data.spec import DatasetSpec
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
 from shared.files.text_file import composed, is_number, read_named_numbers
-from shared.run.directory import find_runs
 
 Contents = tuple[list[str] | None, np.ndarray]
-EMBEDDINGS_FILE = "class_embeddings.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,32 +142,3 @@ READERS: dict[str, Callable[[Path], Contents]] = {
     ".npy": _read_npy,
     ".csv": _read_csv,
 }
-
-
-def find_embeddings(path: str | None, spec: DatasetSpec, *, required: bool) -> Path | None:
-    """The file given, or the newest export of a segmentation run on the same data; None when there is none and it is not required.
-
-    Raises:
-        InputError: the file given does not fit `spec`, or a file is required and no run on this data has exported one.
-    """
-    if path is not None:
-        ClassEmbeddings.load(path).require_match(spec, path)
-        return Path(path)
-    for run in find_runs("seg.train"):
-        candidate = run.path / EMBEDDINGS_FILE
-        if candidate.is_file() and _fits(candidate, spec):
-            return candidate
-    if required:
-        raise InputError(
-            f"no class embeddings of data set {spec.name} ({spec.num_classes} classes) under runs/seg.train; "
-            f"run `python -m seg.train` with the same data settings first, or give --embeddings FILE"
-        )
-    return None
-
-
-def _fits(path: Path, spec: DatasetSpec) -> bool:
-    try:
-        ClassEmbeddings.load(path).require_match(spec, path)
-    except InputError:
-        return False
-    return True

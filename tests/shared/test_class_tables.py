@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from shared.class_tables import read_class_table
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from synth.semantics.class_tables import read_class_table
 
 NAMES = ("road", "traffic light", "car")
 ROWS = np.array([[3.0, 4.0], [0.0, -2.0], [1.0, 0.0]])
