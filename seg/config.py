@@ -31,7 +31,7 @@ class ModelConfig:
     output_stride: Literal[8, 16, 32] = 16
     """Input size over the size of the encoder's last features; 32 for encoders of timm that cannot dilate."""
     width: int | None = None
-    """Channels of the ASPP and the decoder. Null: 64 for tiny, otherwise the paper's 256."""
+    """Channels of the ASPP and the decoder. Null: 64 for tiny, 128 for efficientnet_lite0, otherwise the paper's 256."""
     embedding_dim: int = 12
     """D, channels of the pixel and class embeddings (head embedding)."""
     norm: Literal["batch", "sync", "group"] = "batch"

@@ -21,7 +21,7 @@ from seg.neighbours.search import require_neighbours
 from seg.networks.deeplab import DeepLabV3Plus
 from seg.networks.smp import PREFIX, SmpNetwork
 from seg.networks.upsampling import predict_in_bands, resize
-from shared.backbone import build_backbone
+from shared.backbone import LITE0, build_backbone
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError, choose
 
@@ -317,8 +317,9 @@ def _drawn_classes(num_classes: int, embedding_dim: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(num_classes, embedding_dim).uniform_(-1, 1))
 
 
-# width and rates of the head that suit a backbone: the paper's, and one for small images whose last features are a few positions wide
-_HEADS: dict[str, tuple[int, tuple[int, ...]]] = {"tiny": (64, (1, 2, 4))}
+# width and rates of the head that suit a backbone: the paper's; one for small images whose last features are a few positions wide; and one
+# that takes no longer than the encoder, where the paper's width took a step half as long again and found no more (docs/recipe.md)
+_HEADS: dict[str, tuple[int, tuple[int, ...]]] = {"tiny": (64, (1, 2, 4)), LITE0: (128, (6, 12, 18))}
 _PAPER_HEAD = (256, (6, 12, 18))
 
 
@@ -344,7 +345,7 @@ def build_segmenter(
         output_stride, pretrained, weights, norm: as in `build_backbone`.
         num_classes: C ≥ 1.
         embedding_dim: D ≥ 1; the embedding head only.
-        width, dropout: as in `DeepLabV3Plus`; without a width, 256 (64 for "tiny").
+        width, dropout: as in `DeepLabV3Plus`; without a width, 256 (128 for "efficientnet_lite0", 64 for "tiny").
         normalise: as in `EmbeddingSegmenter`.
 
     Raises:
