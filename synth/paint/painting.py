@@ -15,6 +15,7 @@ import numpy as np
 
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
+from shared.files.json_file import to_json
 from synth.images.class_changes import Mixture, parse_mixtures
 from synth.images.layout_images import MOST_DIGITS, LayoutImagesConfig
 
@@ -69,7 +70,7 @@ class Painting:
 
 
 def pack(about: dict[str, Any], rest: bytes = b"") -> bytes:
-    text = json.dumps(about, allow_nan=False).encode()
+    text = to_json(about).encode()
     return struct.pack("<I", len(text)) + text + rest
 
 

@@ -1,7 +1,6 @@
 """What is taken home: the image, its label map, and the command that makes the same image of it with synth.generate, bit for bit."""
 
 import io
-import json
 import shlex
 import zipfile
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from shared.constants import IGNORE_INDEX
+from shared.files.json_file import to_json
 from shared.visualise import label_storage
 from synth.images.layout_images import LayoutImagesConfig
 from synth.paint.painter import Painter
@@ -54,7 +54,7 @@ def label_file(painting: Painting, painter: Painter) -> bytes:
     storage, ignored = label_storage(painter.spec.num_classes + len(painting.mixes))
     ids = np.where(painting.labels == IGNORE_INDEX, ignored, painting.labels).astype(storage)
     text = PngInfo()
-    text.add_text(TEXT_KEY, json.dumps(painting.about()))
+    text.add_text(TEXT_KEY, to_json(painting.about()))
     buffer = io.BytesIO()
     Image.fromarray(ids).save(buffer, format="PNG", pnginfo=text)
     return buffer.getvalue()

@@ -15,7 +15,7 @@ from torchvision import models
 from shared.backbone import (
     _IMAGENET_WEIGHTS,
     LITE0_WEIGHTS,
-    PRETRAINED_BATCH_NORM_MOMENTUM,
+    PAPER_BATCH_NORM_MOMENTUM,
     Backbone,
     TimmBackbone,
     build_backbone,
@@ -134,7 +134,12 @@ def test_weights_from_a_file_without_classifier(name: str, tmp_path: Path) -> No
         first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
         assert torch.equal(first.weight, next(iter(state.values())))
         momenta = {module.momentum for module in backbone.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))}
-        assert momenta == (set() if norm == "group" else {PRETRAINED_BATCH_NORM_MOMENTUM})
+        assert momenta == (set() if norm == "group" else {PAPER_BATCH_NORM_MOMENTUM})
+
+
+def test_statistics_of_other_encoders_keep_up_with_short_trainings() -> None:
+    backbone = build_backbone("efficientnet_lite0", pretrained=True)
+    assert {module.momentum for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
 
 
 # --- EfficientNet-Lite0 -------------------------------------------------------------------------------------------------------
