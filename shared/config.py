@@ -108,12 +108,25 @@ def parse_config(
         if inherit is not None:
             parser.set_defaults(inherit(values))
             values = parser.parse_args(arguments)
+        _fill_empty_sections(values, parser.get_defaults(), config_class)
         settings = parser.instantiate(values)
     except argparse.ArgumentError as error:
         raise InputError(_explain(str(error), config_class, positional or {})) from error
     except UnicodeDecodeError as error:
         raise InputError(f"a file of settings is not UTF-8 text ({error}); check what --config names") from error
     return config_class(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+
+
+def _fill_empty_sections(values: Any, defaults: Any, config_class: type) -> None:
+    """A section of a settings file with nothing in it, as where every line is commented out, has its defaults; other than names and values
+    are refused."""
+    sections = {key[:end] for key, _ in _settings(config_class) for end, sign in enumerate(key) if sign == "."}
+    for section in sorted(sections):
+        found = values.get(section)
+        if found is None:
+            values[section] = defaults[section]
+        elif not isinstance(found, argparse.Namespace):
+            raise InputError(f"the section {section} of the settings is {found!r}; it must hold names of settings and their values")
 
 
 def _spell_out(arguments: list[str], config_class: type) -> list[str]:
@@ -212,6 +225,8 @@ def _settings(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]
 def _explain(message: str, config_class: type, positional: Collection[str]) -> str:
     """One line for a parser's error; unknown keys get the nearest and all known ones, or their name of today."""
     line = " ".join(message.split()).replace("<class '", "").replace("'>", "").replace("typing.", "")
+    if line.startswith("Unexpected config:"):
+        return f"a settings file holds {line.partition(': ')[2][:60]!r}; it must hold names of settings and their values"
     before, are_missing, names = line.partition("arguments are required: ")
     if are_missing:
         return before + are_missing + ", ".join(name if name in positional else f"--{name}" for name in names.split(", "))

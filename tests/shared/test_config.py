@@ -184,6 +184,30 @@ def test_an_old_name_in_a_file_is_told_the_new_one(arguments: list[str], file: s
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize("file", ["model:\nfeatures: a", "model:\n  # weights: b\nfeatures: a", "{model: null, features: a}"])
+def test_a_section_with_nothing_in_it_has_its_defaults(file: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(file)
+    expected = parse("--features", "a")
+    assert parse("--config", "c.yaml") == expected
+    assert parse("--config", "c.yaml", "--model.weights", "b").model == parse("--model.weights", "b").model
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("model: 3", "the section model of the settings is 3; it must hold names of settings and their values"),
+        ("model: []", "the section model of the settings is []; it must hold names of settings and their values"),
+        ("# nothing", "a settings file holds '# nothing'; it must hold names of settings and their values"),
+        ("- a", "a settings file holds '- a'; it must hold names of settings and their values"),
+    ],
+)
+def test_what_is_no_settings_is_refused_in_one_line(file: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(file)
+    with pytest.raises(InputError) as caught:
+        parse("--config", "c.yaml")
+    assert str(caught.value) == said
+
+
 def test_a_name_is_old_only_where_the_new_one_is_known() -> None:
     assert parse("-o", "here").output == "here"  # though --output has become --json elsewhere
     with pytest.raises(InputError, match="unrecognized arguments: --counts"):
