@@ -1,6 +1,6 @@
 # make demo    the whole experiment on built-in data, minutes on two CPU cores; ends with the path of a report
 # make paint   the page to paint on, with the generator that make demo trained; Ctrl-C ends it
-# make check   linter, formatter, type check and the tests that start no process and no whole program, in about a minute
+# make check   linter, formatter, type check and the tests that start no process and no whole program, in a minute or two
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make site    the documentation as a site, in site/; make wheel: the wheel and the source distribution, in dist/
