@@ -73,6 +73,15 @@ def distance_to(result: torch.Tensor, truth: torch.Tensor) -> float:
     return float((result.double() - truth).norm())
 
 
+def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Bit for bit in the interpreter. A GPU has a program of its own for each type, stride and option, whose additions and multiplications
+    are fused in other places, and adds up what `chunked_loss` scatters in no fixed order."""
+    if INTERPRETED:
+        assert torch.equal(ours, theirs)
+    else:
+        assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
+
+
 def assert_equals_the_reference(pixels: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor, objective: Objective) -> None:
     """As near to the truth as the reference in float32, or a few roundings more: of a logit, and of the products of the gradients."""
     truth = by_reference(pixels.double(), classes.double(), labels, objective)
@@ -192,7 +201,7 @@ def test_ignored_pixels_change_nothing(num_neighbours: int | None, distance: str
     labels = torch.where(labels < 0, 255, labels).to(torch.uint8)
     result = triton_loss(dirty, classes, labels, objective_of(labels, num_neighbours, distance, ignore_index=255), True)
     for ours, expected in zip(flat(result), flat(clean)):
-        assert torch.equal(ours, expected)
+        assert_same(ours, expected)
     assert not result.gradients[0][ignored].any()
 
 
@@ -218,7 +227,7 @@ def test_any_strides() -> None:
     for view in (pixels, room[:, ::2, 1:6].transpose(1, 2), pixels.permute(2, 1, 0).contiguous().permute(2, 1, 0)):
         result = triton_loss(view, classes.T.contiguous().T, wide.T, objective_of(labels), True)
         for ours, contiguous in zip(flat(result), flat(expected)):
-            torch.testing.assert_close(ours, contiguous, rtol=1e-6, atol=1e-9)
+            assert_same(ours, contiguous)
         assert result.gradients[0].stride() == torch.zeros_like(view).stride()
 
 
@@ -228,7 +237,8 @@ def test_without_gradients_the_loss_is_the_same(num_neighbours: int | None) -> N
     pixels, classes, labels = problem(12, 5)
     objective = objective_of(labels, num_neighbours)
     result = triton_loss(pixels, classes, labels, objective, False)
-    assert result.gradients == () and result.loss == triton_loss(pixels, classes, labels, objective, True).loss
+    assert result.gradients == ()
+    assert_same(result.loss, triton_loss(pixels, classes, labels, objective, True).loss)
 
 
 @of_kernels
@@ -252,7 +262,7 @@ def test_what_the_kernels_do_not_take_is_chunked(change: str) -> None:
     for ours, expected in zip(
         flat(triton_loss(pixels, classes, labels, objective, True)), flat(chunked_loss(pixels, classes, labels, objective, True))
     ):
-        assert torch.equal(ours, expected)
+        assert_same(ours, expected)
 
 
 # ---------------------------------------------------------------- search
@@ -320,7 +330,10 @@ def test_repeatable_and_within_its_memory_at_the_size_of_the_paper(num_neighbour
     second = triton_loss(pixels, classes, labels, objective, True)
     assert torch.cuda.max_memory_allocated() - before <= 3 * pixels.numel() * 4
     for once, again in zip(flat(first), flat(second)):
-        assert torch.equal(once, again)
+        if num_neighbours is None:
+            assert torch.equal(once, again)
+        else:
+            assert_same(once, again)  # ties are left to `chunked_loss`
 
 
 @on_gpu

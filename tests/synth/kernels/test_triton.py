@@ -198,6 +198,9 @@ def assert_modulates(
     result = modulate(inputs[0], norms[1], Rows(inputs[1], bags), slope)
     assert result.dtype == dtype
     assert_near(result, truth, dtype)
+    if slope != 1:
+        # so near to 0, rounding may give a result the other sign, and its gradient then another slope
+        upstream = upstream.masked_fill(truth.abs() < 100 * ROUNDING[dtype], 0)
     gradients = torch.autograd.grad(result, inputs, upstream)
     for ours, theirs, given in zip(gradients, torch.autograd.grad(truth, truth_inputs, upstream.double()), inputs):
         assert ours.dtype == given.dtype
