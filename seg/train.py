@@ -132,6 +132,7 @@ def train(config: SegConfig) -> None:
         batch_size=settings.batch_size,
         num_workers=config.data.num_workers,
         samples=my_share(len(val_set)),
+        device=device,
     )
     check_early(train_set)
     early = check_early(val_set)
@@ -179,6 +180,7 @@ def train(config: SegConfig) -> None:
             rank=rank(),
             world_size=world_size(),
             repeats=sample_repeats(config.sampling, statistics),
+            device=device,
         )
     )
     end = min(settings.steps, settings.stop_after or settings.steps)

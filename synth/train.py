@@ -121,6 +121,7 @@ def train(config: SynthConfig) -> None:
             num_workers=config.data.num_workers,
             rank=rank(),
             world_size=world_size(),
+            device=device,
         )
 
     end = min(settings.steps, settings.stop_after or settings.steps)

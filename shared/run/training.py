@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from shared.config import require_same_settings
-from shared.distributed import is_first, join_processes, local_rank, share_weights, sum_over_processes, world_size
+from shared.distributed import is_first, join_processes, own_gpu, share_weights, sum_over_processes, world_size
 from shared.errors import InputError
 from shared.files.atomic import leftovers
 from shared.files.text_file import composed
@@ -93,20 +93,23 @@ def choose_device(name: str, threads: int | None = None) -> torch.device:
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    kind = _usable_kind(name)
-    join_processes(kind)
-    return torch.device(kind, local_rank()) if kind == "cuda" and world_size() > 1 else torch.device(kind)
+    device = _usable_device(name)
+    join_processes(device.type)
+    return device
 
 
-def _usable_kind(name: str) -> str:
+def _usable_device(name: str) -> torch.device:
+    """Nothing has touched CUDA before this, and nothing touches it where the CPU is to compute."""
+    cpu = torch.device("cpu")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available() and not gpu_is_plugged_in()):
-        return "cpu"
-    if obstacle := cuda_obstacle():
+        return cpu
+    gpu = own_gpu()
+    if obstacle := cuda_obstacle(gpu):
         if name != "auto":
             raise InputError(f"the device is to be {name}, but CUDA cannot be used: {obstacle}; use cpu, or auto")
         warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=3)
-        return "cpu"
-    return "cuda"
+        return cpu
+    return torch.device("cuda", gpu)
 
 
 def seed_of(*numbers: int, purpose: int | None = None) -> int:
