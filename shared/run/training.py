@@ -140,15 +140,16 @@ def _bar_interval() -> float:
 
 
 class RunningMeans:
-    """Means of named values since the last `take`."""
+    """Means of named values since the last `take`. They are summed up on their device, which nothing waits for before that."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor] = {}  # float64 scalars
         self._count = 0
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.item()
+            value = value.detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._count += 1
 
     def take(self) -> dict[str, float]:
@@ -162,12 +163,17 @@ class RunningMeans:
         return {"sums": self._mean_sums(), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums, self._count = dict(state["sums"]), state["count"]
+        self._sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in state["sums"].items()}
+        self._count = state["count"]
 
     def _mean_sums(self) -> dict[str, float]:
         """Means over the processes, which have the same names."""
-        sums = sum_over_processes(torch.tensor(list(self._sums.values()), dtype=torch.float64)) / world_size()
-        return dict(zip(self._sums, sums.tolist()))
+        if not self._sums:
+            return {}
+        # those that were loaded are on the CPU until something is added to them
+        device = next((value.device for value in self._sums.values() if value.device.type != "cpu"), torch.device("cpu"))
+        sums = torch.stack([value.to(device) for value in self._sums.values()]).cpu()
+        return dict(zip(self._sums, (sum_over_processes(sums) / world_size()).tolist()))
 
 
 def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:
