@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from seg.chunks import computation_dtype
+from seg.chunks import computation_dtype, places_of
 from seg.kernels.triton.launches import (
     LARGEST_DIM,
     class_launch,
@@ -99,10 +99,12 @@ class _Evaluation:
             self.pixels, self.labels, reaches, **self.geometry,
             DIM=self.pixels.shape[1], DIM_PAD=self.width, BLOCK_P=self.block_p, num_warps=4,
         )  # fmt: skip
-        # one list: the host waits once for both
-        pixel, longest = torch.stack([reaches.max().sqrt(), self.vectors.norm(dim=1).max()]).tolist()
+        visited = reaches >= 0
+        # one list: the host waits once for all of them
+        numbers = torch.stack([reaches.max().sqrt().double(), self.vectors.norm(dim=1).max().double(), visited.sum().double()])
+        pixel, longest, count = numbers.tolist()
         self.longest_pixel, self.longest_class = pixel or 1.0, longest or 1.0
-        self.blocks = (reaches >= 0).nonzero().squeeze(1)
+        self.blocks = places_of(visited, int(count))
 
     def _choose_logits(self) -> None:
         """By products where their range allows it, and for the squared distance; else by differences. See `seg.kernels.triton.loss`."""
@@ -152,7 +154,7 @@ class _Evaluation:
         sums = pulls.sum(0).sub_(self.padded * weights.sum(0)[:, None])
         self.class_gradient = sums[: self.num_classes, : self.vectors.shape[1]] * self._gradient_unit
         # last, as ties add to a class gradient that is finished
-        ties = (thresholds == torch.inf).nonzero().squeeze(1)
+        ties = (thresholds == torch.inf).nonzero().squeeze(1) if self.select else thresholds.new_empty(0, dtype=torch.int64)
         for start in range(0, len(ties), _TIED_PIXELS):
             loss += self._add_ties(ties[start : start + _TIED_PIXELS])
         return LossAndGradients(loss.float(), (self.gradient, self.class_gradient) if self.wants_gradients else ())

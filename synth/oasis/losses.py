@@ -114,9 +114,12 @@ class _StreamedCrossEntropy(torch.autograd.Function):
 
 def count_pixels(label_maps: list[Tensor], num_classes: int) -> Tensor:
     """(C + 1,) int64: pixels of every class, and ignored ones, in the label maps (N, H, W) of all passes and processes of an update."""
-    # + 1 as bincount takes no −1; the roll then puts ignored pixels last
-    counts = torch.stack([torch.bincount(label_map.flatten() + 1, minlength=num_classes + 1) for label_map in label_maps])
-    return sum_over_processes(counts.sum(0).roll(-1))
+    counts = label_maps[0].new_zeros(num_classes + 1, dtype=torch.int64)
+    for label_map in label_maps:
+        # not bincount, which lets a GPU wait for the largest label; the id −1 is the last place
+        labels = label_map.flatten().long().remainder(num_classes + 1)
+        counts.scatter_add_(0, labels, torch.ones_like(labels))
+    return sum_over_processes(counts)
 
 
 def class_balance(label_map: Tensor, counts: Tensor) -> Tensor:
