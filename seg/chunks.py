@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 
 from shared.kernels import run_in_threads
+from shared.precision import full_precision
 
 ALIGNMENT = 16
 WORTH_A_THREAD = 1024  # pixels
@@ -164,10 +165,5 @@ def pixels_per_chunk(elements_per_pixel: int, device: torch.device) -> int:
 @contextmanager
 def full_precision_matmul(device_type: str) -> Iterator[None]:
     """Products in the operands' own precision, whatever autocast or the TF32 setting say."""
-    previous = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(previous)
+    with full_precision(convolutions=False), torch.autocast(device_type, enabled=False):
+        yield

@@ -37,6 +37,7 @@ from shared.data.loader import BatchLoader, build_eval_loader, build_train_loade
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
+from shared.precision import of_one_size, prepare_training
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
@@ -123,6 +124,7 @@ def train(config: SegConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train
     device = choose_device(settings.device, settings.threads)
+    prepare_training(device, tf32=settings.tf32, deterministic=settings.deterministic)
 
     # --- Data -----------------------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
@@ -207,7 +209,7 @@ def train(config: SegConfig) -> None:
         seed_step(settings.seed, step, rank())
         passes = [next(batches) for _ in range(settings.accumulation)]
         terms: dict[str, torch.Tensor] = {}
-        with guard.update(step) as names:
+        with guard.update(step) as names, of_one_size(device):
             weights = valid_weights(passes, class_weights)
             # as numbers: to copy them to a GPU would wait for it
             for batch, weight, share in zip(passes, weights.tolist(), shares_of(weights).tolist()):

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from shared.constants import IGNORE_INDEX
 from shared.distributed import sum_over_processes
+from shared.precision import full_precision
 
 TILE_ELEMENTS = {"cpu": 2**17, "cuda": 2**25}  # stays in a core's cache; fills a GPU
 FEWEST_PIXELS = 64
@@ -81,8 +82,8 @@ class _StreamedCrossEntropy(torch.autograd.Function):
         of_pixels = torch.empty_like(flat, dtype=torch.float32) if wanted else None
         of_rows = torch.zeros_like(table)
         step = max(TILE_ELEMENTS["cuda" if pixels.is_cuda else "cpu"] // len(table), FEWEST_PIXELS)
-        # autocast would make the scores in half precision
-        with torch.autocast(pixels.device.type, enabled=False):
+        # autocast would make the scores in half precision, and TF32 in hardly more
+        with torch.autocast(pixels.device.type, enabled=False), full_precision(convolutions=False):
             for image in range(len(flat)):
                 for start in range(0, flat.shape[2], step):
                     part = (image, slice(None), slice(start, start + step))

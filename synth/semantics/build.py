@@ -213,7 +213,8 @@ class DenseOneHot(Semantics):
     """One-hot as a tensor (N, C+1, H, W): the reference for the gathered form, and what other implementations do."""
 
     def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool, ends: Tensor) -> SemanticPyramid:
-        check_labels(*ends.tolist(), self.num_classes)
+        lowest, highest = ends.tolist()
+        check_labels(lowest, highest, self.num_classes)
         semantic_map = F.one_hot(classes, self.num_classes + 1).permute(0, 3, 1, 2).float()
         return SemanticPyramid(DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1)), classes)
 
