@@ -23,7 +23,7 @@ from seg.losses.objective import (
     weight_of_labels,
 )
 from seg.losses.reference import reference_cross_entropy
-from seg.losses.triton import triton_agrees, triton_loss
+from seg.losses.triton import agreeing_triton_loss, triton_loss
 from seg.neighbours.numba import numba_obstacle
 from seg.neighbours.search import SEARCHES, require_neighbours
 from shared.constants import IGNORE_INDEX
@@ -99,7 +99,7 @@ def neighbour_cross_entropy(
     )
     if impl == "reference":
         return reference_cross_entropy(pixels, class_embeddings, labels, objective)
-    implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
+    implementation = fastest(pixels.device, objective) if impl == "auto" else IMPLEMENTATIONS[impl]
     return one_pass_loss(partial(_compute, implementation, labels, objective), pixels, class_embeddings)
 
 
@@ -137,14 +137,12 @@ def exact_cross_entropy(
     )
 
 
-def fastest(device: torch.device, objective: Objective) -> str:
+def fastest(device: torch.device, objective: Objective) -> Implementation:
     """The implementation that "auto" stands for."""
     compiled = objective.num_neighbours is None or objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
     if device.type == "cpu" and compiled and not numba_obstacle():
-        return "numba"
-    if device.type == "cuda" and triton_agrees(device, objective.num_neighbours is not None):
-        return "triton"
-    return "chunked"
+        return numba_loss
+    return agreeing_triton_loss if device.type == "cuda" else chunked_loss
 
 
 def _compute(
