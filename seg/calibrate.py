@@ -77,7 +77,8 @@ def main(config: CalibrateConfig) -> None:
     if config.dry_run:
         print(f"would choose a threshold on {len(dataset)} val images of {dataset.spec.name} and write {run.path / REJECTION_FILE}")
         return
-    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=config.data.num_workers)
+    workers = config.data.num_workers
+    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, device=device)
     known, unknown = collect_confidences(trained, loader, device)
     if not known.total:
         raise InputError(f"the val split of {dataset.spec.name} holds no pixel of a class that {config.run} knows; give it some")

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 
 from shared.kernels import run_in_threads
+from shared.precision import full_precision
 
 ALIGNMENT = 16
 WORTH_A_THREAD = 1024  # pixels
@@ -67,13 +68,16 @@ def sum_over_pixels(
     """
     chunks = chunks_of(labels, chunk_pixels)
     longest = max(stop - start for _, start, stop in chunks)
+    # one list for all chunks: reading the numbers one by one would let a GPU wait at each
+    counts = torch.stack([(labels[image, start:stop] != ignore_index).sum() for image, start, stop in chunks]).tolist()
+    valid_of = dict(zip(chunks, counts))
 
     def sums_of(share: Sequence[Chunk]) -> Sums:
         sums = new_sums(longest)
         for image, start, stop in share:
             chunk, chunk_labels = pixels[image, :, start:stop], labels[image, start:stop]
             # ignored pixels go before anything is computed: they may hold infinities, and cost nothing
-            columns = (chunk_labels != ignore_index).nonzero().squeeze(1)
+            columns = places_of(chunk_labels != ignore_index, valid_of[Chunk(image, start, stop)])
             if len(columns) < len(chunk_labels):
                 chunk, chunk_labels = _read_columns(chunk, columns), chunk_labels[columns]
             # an empty chunk (D, 0) stands for the gradient of no pixels
@@ -89,6 +93,11 @@ def sum_over_pixels(
         first.loss += share.loss
         first.classes += share.classes
     return first
+
+
+def places_of(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """(count,) int64: where the mask is set, which is so often. `nonzero` would let a GPU wait for their number."""
+    return torch.nonzero_static(mask, size=count).squeeze(1)
 
 
 def chunks_of(labels: torch.Tensor, size: int) -> list[Chunk]:
@@ -156,10 +165,5 @@ def pixels_per_chunk(elements_per_pixel: int, device: torch.device) -> int:
 @contextmanager
 def full_precision_matmul(device_type: str) -> Iterator[None]:
     """Products in the operands' own precision, whatever autocast or the TF32 setting say."""
-    previous = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(previous)
+    with full_precision(convolutions=False), torch.autocast(device_type, enabled=False):
+        yield

@@ -242,5 +242,7 @@ FREE_ON_RESUME = {
     "train.save_every",
     "train.not_finite",
     "train.device",
+    "train.tf32",
+    "train.deterministic",
 }
 """Settings that a continued run may change."""

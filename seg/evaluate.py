@@ -64,7 +64,9 @@ def main(config: EvaluateConfig) -> None:
         trained = with_table(trained, config.table, dataset.spec)
     require_same_classes(trained, dataset.spec, config.run)
     workers, mine = config.data.num_workers, my_share(len(dataset))
-    loader = build_eval_loader(dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine)
+    loader = build_eval_loader(
+        dataset, eval_transform(config.input), batch_size=config.batch_size, num_workers=workers, samples=mine, device=device
+    )
     early = check_early(dataset)
     if config.dry_run:
         if early is not None:

@@ -66,8 +66,8 @@ class Segmenter(nn.Module):
         return self.upsample(features, images.shape[2:]) if upsample else features
 
     def upsample(self, features: torch.Tensor, size: tuple[int, ...] | torch.Size) -> torch.Tensor:
-        """Stride-4 features → outputs of that (height, width)."""
-        return self.finish(resize(features, size))
+        """Stride-4 features → outputs of that (height, width), in float32 or better, as where they are upsampled in bands."""
+        return self.finish(resize(features.to(computation_dtype(features)), size))
 
     def finish(self, outputs: torch.Tensor) -> torch.Tensor:
         """What follows the upsampling, pixel by pixel."""

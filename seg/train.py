@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +18,6 @@ from seg.inference import evaluate, summary, write_evaluation
 from seg.inputs import STATISTICS_FILE, eval_transform, sample_repeats, train_transform, training_size
 from seg.losses import class_cross_entropy, class_separation, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
-from seg.losses.objective import weight_of_labels
 from seg.losses.temperature import LearnedTemperature
 from seg.model import EmbeddingSegmenter, Segmenter
 from seg.trained import describe, export, load_segmenter, segmenter_from
@@ -37,6 +37,7 @@ from shared.data.loader import BatchLoader, build_eval_loader, build_train_loade
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
+from shared.precision import of_one_size, prepare_training
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
@@ -54,7 +55,7 @@ def losses_of(
     config: SegConfig,
     class_weights: torch.Tensor | None = None,
     weight: float | None = None,
-    share: torch.Tensor | float = 1.0,
+    share: float = 1.0,
     temperature: LearnedTemperature | None = None,
 ) -> dict[str, torch.Tensor]:
     """The terms of the loss, scalars that are already weighted.
@@ -99,9 +100,17 @@ def classification_loss(config: SegConfig, class_weights: torch.Tensor | None) -
 
 
 def valid_weights(batches: list[Batch], class_weights: torch.Tensor | None) -> torch.Tensor:
-    """(batches,) float64 on the CPU: the number of valid pixels of each, every pixel counted with the weight of its class."""
-    class_weights = None if class_weights is None else class_weights.cpu()
-    return torch.stack([weight_of_labels(batch.label_maps, class_weights, IGNORE_INDEX).double() for batch in batches])
+    """(batches,) float64: the number of valid pixels of each, every pixel counted with the weight of its class. On the CPU, where batches
+    and weights are: a GPU would have to be waited for."""
+    weights = None if class_weights is None else class_weights.double().numpy()
+    return torch.tensor([sum(_valid_weight(ids, weights) for ids in batch.label_maps.numpy()) for batch in batches], dtype=torch.float64)
+
+
+def _valid_weight(label_map: np.ndarray, class_weights: np.ndarray | None) -> float:
+    if class_weights is None:
+        return float(np.count_nonzero(label_map != IGNORE_INDEX))
+    pixels = np.bincount(label_map.ravel() - IGNORE_INDEX, minlength=len(class_weights) + 1)
+    return float(pixels[1:] @ class_weights)  # those of the ignored come first
 
 
 def shares_of(weights: torch.Tensor) -> torch.Tensor:
@@ -115,6 +124,7 @@ def train(config: SegConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train
     device = choose_device(settings.device, settings.threads)
+    prepare_training(device, tf32=settings.tf32, deterministic=settings.deterministic)
 
     # --- Data -----------------------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
@@ -125,13 +135,14 @@ def train(config: SegConfig) -> None:
         config = replace(config, model=replace(config.model, embedding_dim=table.shape[1]))
     statistics = None if config.statistics is None else read_statistics(train_set, config.statistics)
     rule = config.loss.class_weights
-    class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec).to(device)
+    class_weights = None if rule is None or rule in FREQUENCY_RULES else read_class_weights(rule, spec)
     val_loader = build_eval_loader(
         val_set,
         eval_transform(config.input),
         batch_size=settings.batch_size,
         num_workers=config.data.num_workers,
         samples=my_share(len(val_set)),
+        device=device,
     )
     check_early(train_set)
     early = check_early(val_set)
@@ -164,7 +175,8 @@ def train(config: SegConfig) -> None:
         with first_one_first():
             statistics = count_once(train_set, run.path / STATISTICS_FILE, config.data.num_workers)
     if statistics is not None and rule in FREQUENCY_RULES:
-        class_weights = weights_by_frequency(rule, statistics).to(device)
+        class_weights = weights_by_frequency(rule, statistics)
+    weights_on_device = None if class_weights is None else class_weights.to(device)
 
     # --- Loop -----------------------------------------------------------------------------------------------------------
     batches = iter(
@@ -179,6 +191,7 @@ def train(config: SegConfig) -> None:
             rank=rank(),
             world_size=world_size(),
             repeats=sample_repeats(config.sampling, statistics),
+            device=device,
         )
     )
     end = min(settings.steps, settings.stop_after or settings.steps)
@@ -196,14 +209,17 @@ def train(config: SegConfig) -> None:
         seed_step(settings.seed, step, rank())
         passes = [next(batches) for _ in range(settings.accumulation)]
         terms: dict[str, torch.Tensor] = {}
-        with guard.update(step) as names:
+        with guard.update(step) as names, of_one_size(device):
             weights = valid_weights(passes, class_weights)
-            for batch, weight, share in zip(passes, weights.tolist(), shares_of(weights).to(device)):
+            # as numbers: to copy them to a GPU would wait for it
+            for batch, weight, share in zip(passes, weights.tolist(), shares_of(weights).tolist()):
                 batch = batch.to(device)
                 names += batch.names
                 # the output gets no name here, so that it is gone before the backward pass, where memory peaks
                 full = config.loss.band_rows is None
-                losses = losses_of(model, network(batch.images, upsample=full), batch, config, class_weights, weight, share, temperature)
+                losses = losses_of(
+                    model, network(batch.images, upsample=full), batch, config, weights_on_device, weight, share, temperature
+                )
                 require_finite(losses)
                 updater.backward(losses)
                 add_terms(terms, losses)

@@ -70,6 +70,10 @@ class TrainConfig:
     """CPU threads of this process, besides data.num_workers. Null: one per core. Small networks on few cores are faster with 1."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the networks; losses and distances stay in float32."""
+    tf32: bool = True
+    """On GPUs with tensor cores, make the networks' float32 products, of matrices and in convolutions, from factors of ten bits."""
+    deterministic: bool = False
+    """On a GPU, give the same weights bit for bit every time, which a CPU does anyway; slower. Operators without such a form warn."""
     not_finite: Literal["stop", "skip"] = "stop"
     """What an update does whose loss or gradient is not finite: stop before the weights move, or leave this update out."""
 

@@ -28,17 +28,10 @@ MESSAGE_NUMBERS = 2**24
 def join_processes(device_type: str) -> None:
     """Meet the other processes that torchrun started, GPUs over NCCL, CPUs over gloo. A second call, or one process: nothing.
 
-    Raises:
-        InputError: more processes on this machine than it has GPUs.
+    On GPUs, the process's own one is the current one already.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if not _several_were_started() or dist.is_initialized():
         return
-    if device_type == "cuda":
-        if local_rank() >= torch.cuda.device_count():
-            raise InputError(
-                f"process {local_rank()} of this machine has no GPU: it has {torch.cuda.device_count()}; lower torchrun's --nproc-per-node"
-            )
-        torch.cuda.set_device(local_rank())
     # both on GPUs too: flags and gathered objects are on the CPU, which NCCL does not send
     dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
 
@@ -60,8 +53,24 @@ def world_size() -> int:
 
 
 def local_rank() -> int:
-    """The number of this process among those of this machine: that of its GPU."""
+    """The number of this process among those of this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def own_gpu() -> int:
+    """The number of this process's GPU, before the processes have met or after: each of several has its own. Needs no context of CUDA.
+
+    Raises:
+        InputError: more processes on this machine than it has GPUs.
+    """
+    gpus, number = torch.cuda.device_count(), local_rank() if _several_were_started() else 0
+    if 0 < gpus <= number:  # where none can be seen, CUDA has the better reason
+        raise InputError(f"process {number} of this machine has no GPU: it has {gpus}; lower torchrun's --nproc-per-node")
+    return number
+
+
+def _several_were_started() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first() -> bool:

@@ -93,7 +93,8 @@ def compare(config: CompareConfig) -> None:
     commands = CommandLog(run.path / "commands.json", config.jobs)
     transform, batch_size = eval_transform(config.input, multiple=multiple), config.train.batch_size
     loader, others = (
-        build_eval_loader(split, transform, batch_size=batch_size, num_workers=config.data.num_workers) for split in (val_set, train_set)
+        build_eval_loader(split, transform, batch_size=batch_size, num_workers=config.data.num_workers, device=device)
+        for split in (val_set, train_set)
     )
     names = write_real(run.path / "real", loader, spec)
 

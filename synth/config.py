@@ -208,5 +208,6 @@ class SynthConfig(Protocol):
 FREE_ON_RESUME = {
     *("run_dir", "dry_run", "embeddings", "data.root", "data.num_workers", "data.max_pixels"),
     *("train.steps", "train.stop_after", "train.save_every", "train.threads", "train.recompute", "train.not_finite"),
+    *("train.tf32", "train.deterministic"),
 }
 """Settings that a continued training may change."""

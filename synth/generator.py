@@ -139,7 +139,9 @@ class SpadeGenerator(nn.Module):
         """
         pyramid = layout if isinstance(layout, SemanticPyramid) else self.semantics.pyramid(layout, edges)
         pyramid = self._with_noise(pyramid, noise)
-        x = self._first_features(pyramid, z, self.start_size(size or self.image_size))
+        start = self.start_size(size or self.image_size)
+        self._prepare(pyramid, start)
+        x = self._first_features(pyramid, z, start)
         x = self._block(self.head_0, x, pyramid)
         x = self._block(self.G_middle_0, _double(x), pyramid)
         # "more" doubles here, between two blocks of the same width: its weights are those of "normal"
@@ -153,6 +155,13 @@ class SpadeGenerator(nn.Module):
         if self.upsampling == "most":
             x = self._block(self.up_4, _double(x), pyramid)
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+
+    def _prepare(self, pyramid: SemanticPyramid, start: tuple[int, int]) -> None:
+        """All sizes of the semantics at once."""
+        sizes = [(start[0] << doublings, start[1] << doublings) for doublings in range(DOUBLINGS[self.upsampling] + 1)]
+        convolution = self.head_0.norm_0.mlp_shared[0]
+        assert isinstance(convolution, nn.Conv2d)
+        pyramid.prepare(sizes, convolution)
 
     def _block(self, block: SpadeResidualBlock, x: Tensor, pyramid: SemanticPyramid) -> Tensor:
         # without gradients nothing is kept anyway, and a second pass would be waste

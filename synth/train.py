@@ -14,6 +14,7 @@ from shared.data.spec import DatasetSpec
 from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
+from shared.precision import of_one_size, prepare_training
 from shared.run.checkpoint import TrainingState, read_newest
 from shared.run.directory import RunDirectory
 from shared.run.guards import UpdateGuard
@@ -44,6 +45,7 @@ def train(config: SynthConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train
     device = choose_device(settings.device, settings.threads)
+    prepare_training(device, tf32=settings.tf32, deterministic=settings.deterministic)
 
     # --- Data and semantics ---------------------------------------------------------------------------------------------
     train_set, val_set = build_dataset(config.data, "train"), build_dataset(config.data, "val")
@@ -121,6 +123,7 @@ def train(config: SynthConfig) -> None:
             num_workers=config.data.num_workers,
             rank=rank(),
             world_size=world_size(),
+            device=device,
         )
 
     end = min(settings.steps, settings.stop_after or settings.steps)
@@ -134,7 +137,7 @@ def train(config: SynthConfig) -> None:
             set_rate(optimizer, rate * factor)
         seed_step(settings.seed, step, rank())
         passes = [next(stream).to(device) for _ in range(settings.accumulation)]
-        with guard.update(step) as names:
+        with guard.update(step) as names, of_one_size(device):
             names += [name for batch in passes for name in batch.names]
             means.add(step_once(passes, judged=takes_part(step, config)))
         if average is not None and settings.ema_decay is not None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from seg.chunks import pixels_per_chunk
+from seg.neighbours.shortlist import faiss_resources
 from shared.constants import IGNORE_INDEX
 
 Search = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -64,7 +65,7 @@ def faiss_search(pixels: torch.Tensor, classes: torch.Tensor, k: int) -> torch.T
 
     faiss.omp_set_num_threads(torch.get_num_threads())
     dim = classes.shape[1]
-    index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), dim) if pixels.is_cuda else faiss.IndexFlatL2(dim)
+    index = faiss.GpuIndexFlatL2(faiss_resources(pixels.device), dim) if pixels.is_cuda else faiss.IndexFlatL2(dim)
     index.add(classes)
     _, ids = index.search(pixels, k)
     return ids

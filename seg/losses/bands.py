@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from seg.chunks import computation_dtype, full_precision_matmul
-from seg.losses.objective import LossAndGradients, one_pass_loss, weight_of_labels
+from seg.losses.objective import LossAndGradients, label_range, one_pass_loss, require_classes, weight_of_labels
 from seg.networks.upsampling import Band, Pointwise, bands
 from shared.constants import IGNORE_INDEX
 from shared.errors import InputError
@@ -35,8 +35,8 @@ def loss_in_bands(
     the features at once.
 
     Args:
-        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W)) → mean over the pixels that are not ignored,
-            weighted where there are `class_weights`.
+        loss: (outputs (N, F, r, W), *class_embeddings, labels (N, r, W), total_weight=…) → mean over the pixels that are not ignored,
+            weighted where there are `class_weights`; see `neighbour_cross_entropy`.
         features: (N, F, h, w) at stride 4.
         *class_embeddings: (C, D) for the losses that take them.
         label_map: (N, H, W) integer.
@@ -49,7 +49,7 @@ def loss_in_bands(
         scalar, float64 for float64 features and else float32. Zero, with zero gradients, where no pixel is valid.
 
     Raises:
-        InputError: fewer than 1 row; or of the loss.
+        InputError: fewer than 1 row, a label outside [0, C); or of the loss.
     """
     if rows < 1:
         raise InputError(f"a band cannot have {rows} rows; give at least 1")
@@ -71,8 +71,12 @@ def _loss_and_gradients(
     features, *class_embeddings = inputs
     dtype = computation_dtype(*inputs)
     all_bands = list(bands(features, label_map.shape[1], rows))
+    num_classes = len(class_embeddings[0]) if class_embeddings else features.shape[1]
     # one list for all bands: reading them one by one would let a GPU wait at each
-    weights = torch.stack([weight_of_labels(label_map[:, band.rows], class_weights, ignore_index) for band in all_bands]).tolist()
+    parts = [label_map[:, band.rows] for band in all_bands]
+    weights_and_ranges = [(weight_of_labels(part, class_weights, ignore_index), *label_range(part, ignore_index)) for part in parts]
+    weights, lows, highs = zip(*torch.stack([torch.stack([number.double() for number in some]) for some in weights_and_ranges]).tolist())
+    require_classes(min(lows), max(highs), num_classes, ignore_index)
     total = features.new_zeros((), dtype=dtype)
     gradients = tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in inputs) if wants_gradients else ()
     for band, weight in zip(all_bands, weights):
@@ -81,7 +85,8 @@ def _loss_and_gradients(
             # a mean of means is the mean only if each band counts by its share of the weight
             share = weight / sum(weights)
             leaves = [piece.detach().to(dtype) for piece in (features[:, :, band.source], *class_embeddings)]
-            part = _part_of_band(loss, band, leaves, label_map[:, band.rows], finish, share, wants_gradients)
+            part_loss = partial(loss, total_weight=weight)
+            part = _part_of_band(part_loss, band, leaves, label_map[:, band.rows], finish, share, wants_gradients)
             total += part.loss
             # neighbouring bands read the same feature rows, so gradients are added and never written over
             for whole, gradient in zip(gradients, part.gradients):

@@ -118,7 +118,7 @@ class _StreamedSums:
                 pull.mul_(factor)
         own = own.exp2_()
         # once for all tiles: each look at a number lets a GPU wait
-        if not (_within(sums, SAFE_RANGE) and _within(own, SAFE_RANGE)):
+        if not _within(SAFE_RANGE, sums, own):
             self._shifted = True  # for later chunks too, which then save the attempt
             return None
         self.loss += sums.div_(own).log1p_().mul_(weights).view(-1)[:count].sum(dtype=torch.float64)
@@ -129,7 +129,7 @@ class _StreamedSums:
     def _add_tile(self, loaded: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Add pixels (E, v); their gradient (E, v)."""
         sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
-        if not self._shifted and not _within(sums, SAFE_RANGE):
+        if not self._shifted and not _within(SAFE_RANGE, sums):
             self._shifted = True
             sums, target_scores, peaks = self._sum_exponentials(loaded, targets)
         gaps = sums.log2().add_(peaks).sub_(target_scores).mul_(LN2)
@@ -193,10 +193,10 @@ class _StreamedSums:
         return columns, columns + (targets[columns] - rows.start) * len(targets)
 
 
-def _within(values: torch.Tensor, limits: tuple[float, float]) -> bool:
+def _within(limits: tuple[float, float], *values: torch.Tensor) -> bool:
     """Whether all values are in the range; nan is not."""
-    low, high = values.aminmax()
-    return limits[0] <= float(low) and float(high) <= limits[1]
+    ends = torch.stack([end for some in values for end in some.aminmax()]).tolist()
+    return all(limits[0] <= end <= limits[1] for end in ends)
 
 
 def chunked_loss(

@@ -12,9 +12,18 @@ import torch.nn.functional as F
 from seg.chunks import Chunk, chunks_of, computation_dtype, pixels_per_chunk, share_chunks
 from seg.losses.chunked import chunked_loss
 from seg.losses.numba import numba_loss
-from seg.losses.objective import Implementation, LossAndGradients, Objective, connected_zero, one_pass_loss, weight_of_labels
+from seg.losses.objective import (
+    Implementation,
+    LossAndGradients,
+    Objective,
+    connected_zero,
+    label_range,
+    one_pass_loss,
+    require_classes,
+    weight_of_labels,
+)
 from seg.losses.reference import reference_cross_entropy
-from seg.losses.triton import triton_agrees, triton_loss
+from seg.losses.triton import agreeing_triton_loss, triton_loss
 from seg.neighbours.numba import numba_obstacle
 from seg.neighbours.search import SEARCHES, require_neighbours
 from shared.constants import IGNORE_INDEX
@@ -90,7 +99,7 @@ def neighbour_cross_entropy(
     )
     if impl == "reference":
         return reference_cross_entropy(pixels, class_embeddings, labels, objective)
-    implementation = IMPLEMENTATIONS[fastest(pixels.device, objective) if impl == "auto" else impl]
+    implementation = fastest(pixels.device, objective) if impl == "auto" else IMPLEMENTATIONS[impl]
     return one_pass_loss(partial(_compute, implementation, labels, objective), pixels, class_embeddings)
 
 
@@ -128,14 +137,12 @@ def exact_cross_entropy(
     )
 
 
-def fastest(device: torch.device, objective: Objective) -> str:
+def fastest(device: torch.device, objective: Objective) -> Implementation:
     """The implementation that "auto" stands for."""
     compiled = objective.num_neighbours is None or objective.num_neighbours <= MOST_COMPILED_NEIGHBOURS
     if device.type == "cpu" and compiled and not numba_obstacle():
-        return "numba"
-    if device.type == "cuda" and triton_agrees(device, objective.num_neighbours is not None):
-        return "triton"
-    return "chunked"
+        return numba_loss
+    return agreeing_triton_loss if device.type == "cuda" else chunked_loss
 
 
 def _compute(
@@ -199,33 +206,26 @@ def _total_weight(labels: torch.Tensor, num_classes: int, class_weights: torch.T
     if class_weights is None:
         return float(count)
     chunks = chunks_of(labels, pixels_per_chunk(1, labels.device))
-    return float(sum(weight_of_labels(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks))
+    weights = [weight_of_labels(labels[image, start:stop], class_weights, ignore_index) for image, start, stop in chunks]
+    return float(torch.stack(weights).sum())
 
 
 def _count_valid(labels: torch.Tensor, num_classes: int, ignore_index: int) -> int:
     """Number of labels (N, S) that are not ignored, once those are known to be classes. In chunks, so that no mask of all pixels exists."""
 
-    def count_and_range(chunks: Sequence[Chunk]) -> tuple[int, int, int]:
-        # 0 is a class, so it is a neutral beginning for both ends
-        count, lowest, highest = 0, 0, 0
-        for image, start, stop in chunks:
-            chunk = labels[image, start:stop]
-            valid = chunk != ignore_index
-            low, high = chunk.mul(valid).aminmax()  # class 0 in place of the ignored
-            count, lowest, highest = count + int(valid.sum()), min(lowest, int(low)), max(highest, int(high))
-        return count, lowest, highest
+    def count_and_range(chunks: Sequence[Chunk]) -> torch.Tensor:
+        parts = [labels[image, start:stop] for image, start, stop in chunks]
+        counts = torch.stack([weight_of_labels(part, None, ignore_index) for part in parts])
+        ranges = torch.stack([label_range(part, ignore_index).long() for part in parts])
+        return torch.stack([counts.sum(), ranges[:, 0].amin(), ranges[:, 1].amax()])
 
     # images without pixels cannot be divided into chunks
     if labels.numel() == 0:
         return 0
-    counts, lows, highs = zip(*share_chunks(count_and_range, chunks_of(labels, pixels_per_chunk(1, labels.device)), labels.device))
-    lowest, highest = min(lows), max(highs)
-    if lowest < 0 or highest >= num_classes:
-        raise InputError(
-            f"label {lowest if lowest < 0 else highest} is outside the {num_classes} classes; "
-            f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
-        )
-    return sum(counts)
+    found = share_chunks(count_and_range, chunks_of(labels, pixels_per_chunk(1, labels.device)), labels.device)
+    counts, lows, highs = torch.stack(found, dim=1).tolist()  # one list: reading numbers one by one would let a GPU wait at each
+    require_classes(min(lows), max(highs), num_classes, ignore_index)
+    return int(sum(counts))
 
 
 def _on(device: torch.device, class_weights: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:

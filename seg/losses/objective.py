@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from seg.chunks import computation_dtype
+from shared.errors import InputError
 from shared.kernels import outside_graphs
 
 
@@ -69,7 +71,25 @@ are. Beyond that it keeps memory for a constant number of pixel chunks, whatever
 def weight_of_labels(labels: torch.Tensor, class_weights: torch.Tensor | None, ignore_index: int) -> torch.Tensor:
     """Scalar: the sum of `class_weights` (C,) over the labels (…) that are not ignored, in float64; or their number."""
     valid = labels != ignore_index
-    return valid.sum() if class_weights is None else class_weights[labels[valid]].sum(dtype=torch.float64)
+    if class_weights is None:
+        return valid.sum()
+    # the ignored ones get a weight of their own, 0: to take them out would let a GPU wait for their number
+    places = torch.where(valid, labels, len(class_weights)).clamp(0, len(class_weights))  # others are refused, where their range is read
+    return F.pad(class_weights, (0, 1))[places].sum(dtype=torch.float64)
+
+
+def label_range(labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """(2,): the lowest and the highest of the labels that are not ignored; 0, a class, stands for the others."""
+    return torch.stack(labels.mul(labels != ignore_index).aminmax()) if labels.numel() else labels.new_zeros(2)
+
+
+def require_classes(lowest: float, highest: float, num_classes: int, ignore_index: int) -> None:
+    """Raise InputError unless labels in this range are classes."""
+    if lowest < 0 or highest >= num_classes:
+        raise InputError(
+            f"label {int(lowest if lowest < 0 else highest)} is outside the {num_classes} classes; "
+            f"expected 0 to {num_classes - 1}, or {ignore_index} for ignored pixels"
+        )
 
 
 def connected_zero(*tensors: torch.Tensor) -> torch.Tensor:

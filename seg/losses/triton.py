@@ -14,13 +14,13 @@ Checked in Triton's interpreter and by compiling for sm_90. Nothing here has run
 """
 
 import math
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from seg.chunks import computation_dtype
+from seg.chunks import computation_dtype, places_of
 from seg.kernels.triton.launches import (
     LARGEST_DIM,
     class_launch,
@@ -37,6 +37,7 @@ from seg.neighbours.triton import require_triton
 from shared.kernels import kernels_agree, kernels_missing
 
 LARGEST_NEIGHBOURS = 32
+MOST_CHECKED_CLASSES = 200
 WIDEST_RANGE = 200.0  # bits between logits that need no running maximum: their exponentials lie between 2⁻¹²⁰ and 2⁸⁰
 _PROGRAMS = 528  # of the class kernel: two waves of two on each of 132 multiprocessors
 _RECORD_ELEMENTS = 2**22  # of a chunk: records times their width
@@ -53,15 +54,16 @@ def triton_loss(
 ) -> LossAndGradients:
     """An `Implementation`, see there. float64, D above 64 and K above 32 are left to `chunked_loss`."""
     require_triton(pixels)
-    if (
-        computation_dtype(pixels, class_embeddings) == torch.float64
-        or pixels.shape[1] > LARGEST_DIM
-        or (objective.num_neighbours or 0) > LARGEST_NEIGHBOURS
-    ):
+    if _is_left_to_torch(pixels, class_embeddings, objective):
         return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
     # Triton launches on the current device, wherever the tensors are
     with torch.cuda.device_of(pixels):
         return _Evaluation(pixels.detach(), class_embeddings.detach(), labels, objective, wants_gradients).run()
+
+
+def _is_left_to_torch(pixels: torch.Tensor, class_embeddings: torch.Tensor, objective: Objective) -> bool:
+    too_many = pixels.shape[1] > LARGEST_DIM or (objective.num_neighbours or 0) > LARGEST_NEIGHBOURS
+    return too_many or computation_dtype(pixels, class_embeddings) == torch.float64
 
 
 class _Evaluation:
@@ -99,10 +101,12 @@ class _Evaluation:
             self.pixels, self.labels, reaches, **self.geometry,
             DIM=self.pixels.shape[1], DIM_PAD=self.width, BLOCK_P=self.block_p, num_warps=4,
         )  # fmt: skip
-        # one list: the host waits once for both
-        pixel, longest = torch.stack([reaches.max().sqrt(), self.vectors.norm(dim=1).max()]).tolist()
+        visited = reaches >= 0
+        # one list: the host waits once for all of them
+        numbers = torch.stack([reaches.max().sqrt().double(), self.vectors.norm(dim=1).max().double(), visited.sum().double()])
+        pixel, longest, count = numbers.tolist()
         self.longest_pixel, self.longest_class = pixel or 1.0, longest or 1.0
-        self.blocks = (reaches >= 0).nonzero().squeeze(1)
+        self.blocks = places_of(visited, int(count))
 
     def _choose_logits(self) -> None:
         """By products where their range allows it, and for the squared distance; else by differences. See `seg.kernels.triton.loss`."""
@@ -152,7 +156,7 @@ class _Evaluation:
         sums = pulls.sum(0).sub_(self.padded * weights.sum(0)[:, None])
         self.class_gradient = sums[: self.num_classes, : self.vectors.shape[1]] * self._gradient_unit
         # last, as ties add to a class gradient that is finished
-        ties = (thresholds == torch.inf).nonzero().squeeze(1)
+        ties = (thresholds == torch.inf).nonzero().squeeze(1) if self.select else thresholds.new_empty(0, dtype=torch.int64)
         for start in range(0, len(ties), _TIED_PIXELS):
             loss += self._add_ties(ties[start : start + _TIED_PIXELS])
         return LossAndGradients(loss.float(), (self.gradient, self.class_gradient) if self.wants_gradients else ())
@@ -238,22 +242,59 @@ class _Evaluation:
         return loss
 
 
+def agreeing_triton_loss(
+    pixels: torch.Tensor, class_embeddings: torch.Tensor, labels: torch.Tensor, objective: Objective, wants_gradients: bool
+) -> LossAndGradients:
+    """An `Implementation`: `triton_loss` where the kernels that it takes here have agreed with plain torch, else `chunked_loss`."""
+    if _is_left_to_torch(pixels, class_embeddings, objective):
+        return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+    agrees = partial(
+        triton_agrees,
+        pixels.device,
+        objective.num_neighbours,
+        dim=pixels.shape[1],
+        num_classes=min(len(class_embeddings), MOST_CHECKED_CLASSES),
+        distance=objective.distance,
+        dtype=pixels.dtype,
+    )
+    with torch.cuda.device_of(pixels):
+        # before anything is launched, as nothing may run here at all
+        if agrees(bounded=objective.distance == "squared"):
+            evaluation = _Evaluation(pixels.detach(), class_embeddings.detach(), labels, objective, wants_gradients)
+            if agrees(bounded=evaluation.bounded):
+                return evaluation.run()
+    return chunked_loss(pixels, class_embeddings, labels, objective, wants_gradients)
+
+
 @cache
-def triton_agrees(device: torch.device, select: bool) -> bool:
-    """Whether loss and gradients of a small problem are those of plain torch on this device; checked once, in the seconds of compilation.
+def triton_agrees(
+    device: torch.device,
+    num_neighbours: int | None,
+    *,
+    dim: int = 12,
+    num_classes: int = MOST_CHECKED_CLASSES,
+    distance: str = "squared",
+    bounded: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> bool:
+    """Whether loss and gradients of a small problem are those of plain torch on this device; checked once for each kind of problem, in the
+    seconds of compilation.
 
     Args:
         device: of the pixels.
-        select: of the loss over the nearest classes, or of the one over all.
+        num_neighbours: of the loss over so many nearest classes; None: of the one over all.
+        dim: D. num_classes: C, more than the neighbours. distance: "squared" or "plain". dtype: of the pixels.
+        bounded: whether the logits are made by products, which the squared distance of short vectors allows.
     """
-    if device.type != "cuda" or kernels_missing("seg.kernels.triton.loss", device):
+    if kernels_missing("seg.kernels.triton.loss", device):
         return False
     generator = torch.Generator().manual_seed(0)
-    classes = F.normalize(torch.randn(200, 12, generator=generator), dim=1)
-    labels = torch.randint(-1, 200, (1, 3000), generator=generator)
-    pixels = F.normalize(classes[labels.clamp(min=0)] + 0.3 * torch.randn(1, 3000, 12, generator=generator), dim=2).movedim(2, 1)
-    objective = Objective(8 if select else None, "squared", 20.0, -1, int((labels >= 0).sum()))
-    problem = pixels.to(device), classes.to(device), labels.to(device), objective, True
+    classes = F.normalize(torch.randn(num_classes, dim, generator=generator), dim=1)
+    labels = torch.randint(-1, num_classes, (1, 3000), generator=generator)
+    pixels = F.normalize(classes[labels.clamp(min=0)] + 0.3 * torch.randn(1, 3000, dim, generator=generator), dim=2).movedim(2, 1)
+    length = 2.0 if distance == "squared" and not bounded else 1.0  # of vectors whose logits are too far apart for products
+    objective = Objective(num_neighbours, distance, 20.0, -1, int((labels >= 0).sum()))
+    problem = (length * pixels).to(device, dtype), (length * classes).to(device), labels.to(device), objective, True
 
     def results(implementation: Implementation) -> tuple[torch.Tensor, ...]:
         result = implementation(*problem)

@@ -5,6 +5,8 @@ Shapes: P pixels (p of a chunk), C classes, D embedding size, K neighbours.
 
 import warnings
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,14 @@ def torch_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> t
         return torch.cat([torch.addmm(bias, tile, classes.T).topk(size, dim=1, sorted=False).indices for tile in tiles])
 
 
+@cache
+def faiss_resources(device: torch.device) -> Any:
+    """FAISS's memory on a GPU: more than a gigabyte, which takes longer to get than a chunk takes to be searched."""
+    import faiss
+
+    return faiss.StandardGpuResources()
+
+
 def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> torch.Tensor:
     try:
         import faiss
@@ -84,7 +94,7 @@ def _faiss_shortlist(pixels: torch.Tensor, classes: torch.Tensor, size: int) -> 
 
     pixels32, classes32 = pixels.float(), classes.float()
     if pixels.is_cuda and faiss.get_num_gpus() > 0:
-        _, ids = faiss.knn_gpu(faiss.StandardGpuResources(), pixels32, classes32, size)
+        _, ids = faiss.knn_gpu(faiss_resources(pixels.device), pixels32, classes32, size)
     else:
         if pixels.is_cuda:
             warnings.warn("this FAISS is without a GPU (faiss-gpu has one): it searches on the CPU", stacklevel=2)

@@ -37,6 +37,7 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
     repeats: np.ndarray | None = None,
+    device: torch.device | None = None,
 ) -> "BatchLoader":
     """The batches of steps `start_step` … `num_steps` − 1, the same for any number of workers and any `start_step`.
 
@@ -44,6 +45,7 @@ def build_train_loader(
         batch_size: samples per step and process.
         num_steps: steps of the whole run, counted from 0.
         repeats: (samples,) > 0, how often an epoch reads each sample on average (`shared.data.sampling`); None: once.
+        device: where the batches will go; for a GPU they come in pinned memory, from which a copy does not wait.
 
     Raises:
         InputError: the data set is empty. While iterating: a sample cannot be read, or samples differ in size.
@@ -51,17 +53,24 @@ def build_train_loader(
     _require_samples(dataset)
     repeats = np.ones(len(dataset)) if repeats is None else repeats
     order = _TrainOrder(repeats, batch_size, seed, range(start_step, num_steps), rank, world_size)
-    return BatchLoader(_Draws(dataset, transform, seed), order, num_workers)
+    return BatchLoader(_Draws(dataset, transform, seed), order, num_workers, pinned=_is_gpu(device))
 
 
 def build_eval_loader(
-    dataset: SegmentationDataset, transform: Transform, *, batch_size: int, num_workers: int, samples: range | None = None
+    dataset: SegmentationDataset,
+    transform: Transform,
+    *,
+    batch_size: int,
+    num_workers: int,
+    samples: range | None = None,
+    device: torch.device | None = None,
 ) -> "BatchLoader":
     """Every sample once, in batches of one size each. Samples of one size come in order; where all have one size, all do.
 
     Args:
         batch_size: most samples of a batch, see `shared.data.batch.regroup`.
         samples: only these, such as a process's share. None: all.
+        device: as in `build_train_loader`.
 
     Raises:
         InputError: as `build_train_loader`.
@@ -69,7 +78,12 @@ def build_eval_loader(
     _require_samples(dataset)
     chosen = range(len(dataset)) if samples is None else samples
     order = [[(0, index, 0) for index in chosen[first : first + batch_size]] for first in range(0, len(chosen), batch_size)]
-    return BatchLoader(_Draws(dataset, transform, seed=0), order, min(num_workers, len(order)), several_sizes=batch_size)
+    draws, workers = _Draws(dataset, transform, seed=0), min(num_workers, len(order))
+    return BatchLoader(draws, order, workers, several_sizes=batch_size, pinned=_is_gpu(device))
+
+
+def _is_gpu(device: torch.device | None) -> bool:
+    return device is not None and device.type == "cuda"
 
 
 class BatchLoader:
@@ -79,10 +93,16 @@ class BatchLoader:
 
     Args:
         several_sizes: largest batch of samples that may differ in size, and are grouped. None: those of a batch must have one size.
+        pinned: whether batches are in pinned memory, which takes a context of CUDA.
     """
 
     def __init__(
-        self, draws: "_Draws", order: "list[list[Draw]] | _TrainOrder", num_workers: int, several_sizes: int | None = None
+        self,
+        draws: "_Draws",
+        order: "list[list[Draw]] | _TrainOrder",
+        num_workers: int,
+        several_sizes: int | None = None,
+        pinned: bool = False,
     ) -> None:
         self._order, self._several_sizes = order, several_sizes
         self._loader = DataLoader(
@@ -90,7 +110,7 @@ class BatchLoader:
             batch_sampler=order,
             num_workers=num_workers,
             collate_fn=collate if several_sizes is None else collate_by_size,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pinned,
             # its own, as DataLoader draws a seed for its workers from the global one otherwise
             generator=torch.Generator(),
             worker_init_fn=begin_worker,

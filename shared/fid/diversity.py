@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from shared.errors import InputError
 from shared.fid.features import EncoderFeatures, torchvision_weights
+from shared.precision import full_precision
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,12 @@ class PairDistance(nn.Module):
 
     title: str
     explanation: str
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """`forward`, with all digits of float32 on every device."""
+        with full_precision():
+            distances: Tensor = super().__call__(a, b)
+        return distances
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(N, 3, H, W) and (N, 3, H, W) float RGB in [0, 1] -> (N,)."""

@@ -19,6 +19,7 @@ from shared.errors import InputError, choose
 from shared.fid.frechet import Extractor
 from shared.files.atomic import sha256
 from shared.files.weights import WeightsFile, WeightsUnavailable, read_state_dict
+from shared.precision import full_precision
 
 INCEPTION_LABEL = "Inception-2015"
 INCEPTION_DIM = 2048
@@ -101,6 +102,12 @@ class FeatureNetwork(nn.Module):
         self.eval().requires_grad_(False)
         self.extractor, self.description = extractor, description
         self.title, self.kernel_title = titles(extractor.network)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """`forward`, with all digits of float32 on every device: features are compared with those of others."""
+        with full_precision():
+            features: torch.Tensor = super().__call__(images)
+        return features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) float RGB in [0, 1] -> (N, F) float32."""

@@ -199,10 +199,11 @@ def environment() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Processor, or the GPU when there is one."""
+    """Processor, or the GPU where this process computes on one."""
     import torch
 
-    if torch.cuda.is_available():
+    # not is_available(): to ask for the name makes a context, which a training on the CPU is not to have
+    if torch.cuda.is_initialized():
         return torch.cuda.get_device_name()
     import os
 

@@ -30,12 +30,16 @@ def explain_fault(error: BaseException) -> str | None:
     return None
 
 
-def cuda_obstacle() -> str:
-    """Why CUDA cannot be used here; empty where it can, found out by computing something."""
+def cuda_obstacle(gpu: int) -> str:
+    """Why this GPU cannot be used; empty where it can, found out by computing something on it. It is the current one from then on.
+
+    No other GPU is touched: a process that looks at one has a context there, which takes some of its memory.
+    """
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
     try:
-        torch.ones(1, device="cuda").add_(1).item()
+        torch.cuda.set_device(gpu)
+        torch.ones(1, device=torch.device("cuda", gpu)).add_(1).item()
     except (RuntimeError, AssertionError) as error:
         return one_line(error)
     return ""

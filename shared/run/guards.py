@@ -23,16 +23,17 @@ class NotFinite(Exception):
 
 def require_finite(losses: dict[str, torch.Tensor]) -> None:
     """Raises NotFinite, naming the losses that are not finite; in every process, if in any. They call this together."""
-    wrong = sum_over_processes(torch.tensor([0.0 if math.isfinite(value.item()) else 1.0 for value in losses.values()]))
+    # one tensor, as each copy from a GPU waits for it
+    finite = torch.stack([value.detach().double() for value in losses.values()]).isfinite()
+    wrong = sum_over_processes(finite.logical_not().float().cpu())
     bad = [name for name, processes in zip(losses, wrong.tolist()) if processes > 0]
     if bad:
         raise NotFinite(f"loss {', '.join(bad)} is not finite")
 
 
-def require_finite_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Raises NotFinite if an element of a gradient is not finite. A sum over all of them tells, in one pass."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if gradients and not math.isfinite(nn.utils.get_total_norm(gradients).item()):
+def require_finite_gradients(norm: torch.Tensor) -> None:
+    """Raises NotFinite if an element of a gradient is not finite, which the norm of all of them tells."""
+    if not math.isfinite(norm.item()):
         raise NotFinite("a gradient is not finite")
 
 

@@ -17,6 +17,8 @@ from shared.run.updates import Updater
 PEAK_MEMORY = "memory/peak_mib"
 """Name of the peak memory among the resources: of the GPU, or of the process where there is none."""
 
+SKIPPED = "skipped/"
+
 
 class Monitor:
     """Watches the updates of a training.
@@ -32,6 +34,7 @@ class Monitor:
     def __init__(self, updaters: Mapping[str, Updater], images_per_step: int, device: torch.device) -> None:
         self._images_per_step, self._device = images_per_step, device
         self._norms = {name: RunningMeans() for name in updaters}
+        self._left_out = {name: RunningMeans() for name, updater in updaters.items() if updater.scaler.is_enabled()}
         self._times: list[float] = []
         self._first = next(iter(updaters))
         for name, updater in updaters.items():
@@ -39,8 +42,10 @@ class Monitor:
 
     def gradient_norms(self) -> dict[str, float]:
         """Since the last call, the mean norm of each updater's gradients before they are clipped, and, where there is a limit, the share
-        of updates that it has cut: gradient_norm/<name>, clipped/<name>."""
-        return {f"{what}/{name}": mean for name, norms in self._norms.items() for what, mean in norms.take().items()}
+        of updates that it has cut: gradient_norm/<name>, clipped/<name>. In precision fp16 also the share of updates that were left out,
+        skipped/<name>, which have no norm."""
+        found = [*self._norms.items(), *self._left_out.items()]
+        return {f"{what}/{name}": mean for name, means in found for what, mean in means.take().items()}
 
     def resources(self) -> dict[str, float]:
         """Images per second since the last call, of the median step, so that pauses do not count; and the peak of memory so far, in MiB."""
@@ -51,15 +56,19 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """The norms that were not taken yet; see `RunningMeans.state_dict`."""
-        return {name: norms.state_dict() for name, norms in self._norms.items()}
+        found = [*self._norms.items(), *((f"{SKIPPED}{name}", means) for name, means in self._left_out.items())]
+        return {name: means.state_dict() for name, means in found}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, norms in state.items():
-            self._norms[name].load_state_dict(norms)
+        for name, means in state.items():
+            (self._left_out if name.startswith(SKIPPED) else self._norms)[name.removeprefix(SKIPPED)].load_state_dict(means)
 
-    def _before_update(self, name: str, clip_norm: float | None, norm: torch.Tensor) -> None:
-        clipped = {} if clip_norm is None else {"clipped": (norm > clip_norm).float()}
-        self._norms[name].add({"gradient_norm": norm.detach()} | clipped)
+    def _before_update(self, name: str, clip_norm: float | None, norm: torch.Tensor | None) -> None:
+        if name in self._left_out:
+            self._left_out[name].add({"skipped": torch.tensor(float(norm is None))})
+        if norm is not None:
+            clipped = {} if clip_norm is None else {"clipped": (norm > clip_norm).float()}
+            self._norms[name].add({"gradient_norm": norm.detach()} | clipped)
         if name == self._first:
             self._times.append(time.perf_counter())
 

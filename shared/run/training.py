@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from shared.config import require_same_settings
-from shared.distributed import is_first, join_processes, local_rank, share_weights, sum_over_processes, world_size
+from shared.distributed import is_first, join_processes, own_gpu, share_weights, sum_over_processes, world_size
 from shared.errors import InputError
 from shared.files.atomic import leftovers
 from shared.files.text_file import composed
@@ -93,20 +93,23 @@ def choose_device(name: str, threads: int | None = None) -> torch.device:
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    kind = _usable_kind(name)
-    join_processes(kind)
-    return torch.device(kind, local_rank()) if kind == "cuda" and world_size() > 1 else torch.device(kind)
+    device = _usable_device(name)
+    join_processes(device.type)
+    return device
 
 
-def _usable_kind(name: str) -> str:
+def _usable_device(name: str) -> torch.device:
+    """Nothing has touched CUDA before this, and nothing touches it where the CPU is to compute."""
+    cpu = torch.device("cpu")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available() and not gpu_is_plugged_in()):
-        return "cpu"
-    if obstacle := cuda_obstacle():
+        return cpu
+    gpu = own_gpu()
+    if obstacle := cuda_obstacle(gpu):
         if name != "auto":
             raise InputError(f"the device is to be {name}, but CUDA cannot be used: {obstacle}; use cpu, or auto")
         warnings.warn(f"there is a GPU, but CUDA cannot be used: {obstacle}; the CPU computes", stacklevel=3)
-        return "cpu"
-    return "cuda"
+        return cpu
+    return torch.device("cuda", gpu)
 
 
 def seed_of(*numbers: int, purpose: int | None = None) -> int:
@@ -137,15 +140,16 @@ def _bar_interval() -> float:
 
 
 class RunningMeans:
-    """Means of named values since the last `take`."""
+    """Means of named values since the last `take`. They are summed up on their device, which nothing waits for before that."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor] = {}  # float64 scalars
         self._count = 0
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.item()
+            value = value.detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._count += 1
 
     def take(self) -> dict[str, float]:
@@ -159,12 +163,17 @@ class RunningMeans:
         return {"sums": self._mean_sums(), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums, self._count = dict(state["sums"]), state["count"]
+        self._sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in state["sums"].items()}
+        self._count = state["count"]
 
     def _mean_sums(self) -> dict[str, float]:
         """Means over the processes, which have the same names."""
-        sums = sum_over_processes(torch.tensor(list(self._sums.values()), dtype=torch.float64)) / world_size()
-        return dict(zip(self._sums, sums.tolist()))
+        if not self._sums:
+            return {}
+        # those that were loaded are on the CPU until something is added to them
+        device = next((value.device for value in self._sums.values() if value.device.type != "cpu"), torch.device("cpu"))
+        sums = torch.stack([value.to(device) for value in self._sums.values()]).cpu()
+        return dict(zip(self._sums, (sum_over_processes(sums) / world_size()).tolist()))
 
 
 def begin_or_continue(run: RunDirectory, state: TrainingState, config: dict[str, Any], free: set[str]) -> None:

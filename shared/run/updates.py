@@ -54,7 +54,8 @@ class Updater:
 
     Attributes:
         scaler: the scale of the losses, a part of the training's state.
-        watchers: called in every update with the norm of its gradient, before it is clipped, just before weights move.
+        watchers: called in every update with the norm of its gradient, before it is clipped, just before weights move; with None where
+            the update is left out.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Updater:
     ) -> None:
         self.optimizers = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
         self.clip_norm = clip_norm
-        self.watchers: list[Callable[[Tensor], None]] = []
+        self.watchers: list[Callable[[Tensor | None], None]] = []
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def backward(self, losses: dict[str, Tensor]) -> None:
@@ -83,17 +84,17 @@ class Updater:
         learners: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
         average_gradients(learners)
         gradients = [parameter.grad for parameter in learners if parameter.grad is not None]
-        if not self.scaler.is_enabled():
-            require_finite_gradients(learners)
-        elif len(self.optimizers) > 1 and not nn.utils.get_total_norm(gradients).isfinite():
+        if self.scaler.is_enabled() and len(self.optimizers) > 1 and not nn.utils.get_total_norm(gradients).isfinite():
             for gradient in gradients:
                 gradient.fill_(torch.inf)  # so that all of them leave this update out
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)  # also where nothing is clipped, so that gradients are logged as they are
         norm = nn.utils.get_total_norm(gradients)
-        if norm.isfinite():
-            for watch in self.watchers:
-                watch(norm)
+        if not self.scaler.is_enabled():
+            require_finite_gradients(norm)
+        left_out = self.scaler.is_enabled() and not norm.isfinite()
+        for watch in self.watchers:
+            watch(None if left_out else norm)
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(learners, self.clip_norm, norm)
         for optimizer in self.optimizers:

@@ -55,8 +55,8 @@ class PublishedPyramid(SemanticPyramid):
 class PublishedOneHot(DenseOneHot):
     """One-hot semantics for the published form."""
 
-    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool) -> SemanticPyramid:
-        return PublishedPyramid(super()._pyramid(classes, edges, trained).pooled(0))
+    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool, ends: Tensor) -> SemanticPyramid:
+        return PublishedPyramid(super()._pyramid(classes, edges, trained, ends).pooled(0))
 
 
 class PublishedPatchDiscriminator(PatchDiscriminator):

@@ -94,6 +94,6 @@ class CompareConfig(Protocol, FeaturesConfig):
 
 FREE_TO_COMPARE = {
     *("run_dir", "dry_run", "semantics", "discriminators", "seeds", "jobs", "samples", "pictures", "variants"),
-    *("data.root", "data.num_workers", "data.max_pixels", "train.threads", "train.not_finite"),
+    *("data.root", "data.num_workers", "data.max_pixels", "train.threads", "train.not_finite", "train.tf32", "train.deterministic"),
 }
 """Settings that a continued comparison may change: arms and seeds can be added."""

@@ -21,7 +21,7 @@ class TransposedBags(NamedTuple):
 
     bags: Tensor  # (entries,)
     weights: Tensor | None  # (entries,)
-    segments: Tensor  # (segments,) first entry of each segment
+    segments: Tensor  # (segments,) first entry of each segment, ascending; some may be empty
     rows: Tensor  # (num_rows,) first segment of each row
     rows_are_segments: bool  # every row has exactly one segment
 
@@ -31,7 +31,8 @@ class Bags:
     """A sparse matrix (bags × rows).
 
     indices: (entries,) int64 row of each entry, bag after bag. offsets: (bags,) int64 first entry of each bag.
-    weights: (entries,) float, or None: all 1. order: (entries,) entries sorted by row, if that is known already.
+    weights: (entries,) float, or None: all 1. order: (entries,) entries sorted by row, starts: (num_rows,) where each row's begin in it,
+    if that is known already. most_per_row: entries of any row, if that is known.
     """
 
     indices: Tensor
@@ -39,29 +40,31 @@ class Bags:
     num_rows: int
     weights: Tensor | None = None
     order: Tensor | None = None
+    starts: Tensor | None = None
+    most_per_row: int | None = None
 
     @cached_property
     def transposed(self) -> TransposedBags:
-        """Computed at the first backward, then shared by every layer that uses these bags."""
+        """Computed at the first backward, then shared by every layer that uses these bags. Nothing here asks a GPU for a number."""
         num_entries = len(self.indices)
-        lengths = self.offsets.diff(append=self.offsets.new_tensor([num_entries]))
-        # with the known size a GPU need not be asked for it
+        lengths = self.offsets.diff(append=self.offsets.new_full((1,), num_entries))
         bag_of_entry = torch.repeat_interleave(lengths, output_size=num_entries)
         order = self.indices.argsort(stable=True) if self.order is None else self.order
-        counts = torch.bincount(self.indices, minlength=self.num_rows)
-        starts = counts.cumsum(0) - counts
-        segments = torch.cat([starts, torch.arange(0, num_entries, SEGMENT, device=starts.device)]).unique()
         weights = None if self.weights is None else self.weights[order]
-        rows = torch.searchsorted(segments, starts)
-        # an empty row begins where the next one does, so equal numbers alone prove nothing
-        rows_are_segments = len(segments) == self.num_rows and bool((counts > 0).all())
-        return TransposedBags(bag_of_entry[order], weights, segments, rows, rows_are_segments)
+        numbers = torch.arange(self.num_rows, device=order.device)
+        starts = torch.searchsorted(self.indices[order], numbers) if self.starts is None else self.starts
+        longest = num_entries if self.most_per_row is None else self.most_per_row
+        if longest <= SEGMENT:
+            return TransposedBags(bag_of_entry[order], weights, starts, numbers, True)
+        # where a mark and a row begin at one place, the first of the two segments is empty, as all are of rows without entries
+        segments = torch.cat([starts, torch.arange(SEGMENT, num_entries, SEGMENT, device=order.device)]).sort().values
+        return TransposedBags(bag_of_entry[order], weights, segments, torch.searchsorted(segments, starts), False)
 
 
 def one_each(count: int, device: torch.device) -> Bags:
     """The unit matrix."""
     numbers = torch.arange(count, device=device)
-    return Bags(numbers, numbers, count, order=numbers)
+    return Bags(numbers, numbers, count, order=numbers, starts=numbers, most_per_row=1)
 
 
 def torch_bag_sums(

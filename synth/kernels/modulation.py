@@ -136,7 +136,7 @@ def sweeps_for(x: Tensor, rows: Tensor) -> Sweeps:
         from synth.kernels.triton_bags import DTYPES
         from synth.kernels.triton_sweeps import TritonSweeps, modulation_agrees
 
-        if x.dtype in DTYPES and rows.dtype in DTYPES and modulation_agrees(x.device):
+        if x.dtype in DTYPES and rows.dtype in DTYPES and modulation_agrees(x.device, x.dtype, rows.dtype):
             return TritonSweeps()
     return TorchSweeps()
 

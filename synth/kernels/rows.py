@@ -52,7 +52,7 @@ def bag_sums_for(rows: Tensor) -> Callable[..., Tensor]:
     if rows.device.type == "cuda" and not kernels_missing("synth.kernels.triton_bags", rows.device):
         from synth.kernels.triton_bags import DTYPES, bags_agree, triton_bag_sums
 
-        if rows.dtype in DTYPES and bags_agree(rows.device):
+        if rows.dtype in DTYPES and bags_agree(rows.device, rows.dtype):
             return triton_bag_sums
     return torch_bag_sums
 

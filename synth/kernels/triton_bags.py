@@ -108,8 +108,9 @@ def bag_kernel(
 
 
 @cache
-def bags_agree(device: torch.device) -> bool:
-    """Whether sums over bags of every kind are those of plain torch on this device; checked once, in the seconds of compilation."""
+def bags_agree(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether sums over bags of every kind of such rows are those of plain torch on this device; checked once, in the seconds of
+    compilation."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(0, 12, (120,), generator=generator)
     indices = torch.randint(0, 100, (int(lengths.sum()),), generator=generator).to(device)
@@ -117,9 +118,20 @@ def bags_agree(device: torch.device) -> bool:
     rows, weights = torch.randn(100, 72, generator=generator).to(device), torch.rand(len(indices), generator=generator).to(device)
     bags = [(indices, offsets, None), (indices, offsets, weights), (indices, one_each, None), (None, offsets // 20, None)]
 
-    def results(bag_sums: Callable[..., Tensor]) -> list[Tensor]:
+    rows = rows.to(dtype)
+
+    def results(bag_sums: Callable[..., Tensor], rows: Tensor) -> list[Tensor]:
         return [bag_sums(rows, *some) for some in bags]
 
     return kernels_agree(
-        lambda: results(triton_bag_sums), lambda: results(torch_bag_sums), where=str(device), what="sums over bags", tolerance=TOLERANCE
+        lambda: results(triton_bag_sums, rows),
+        lambda: results(torch_bag_sums, rows.float()),
+        where=str(device),
+        what="sums over bags",
+        tolerance=tolerance_of(dtype),
     )
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Largest relative error of results in this type."""
+    return max(TOLERANCE, 4 * torch.finfo(dtype).eps)

@@ -24,7 +24,7 @@ from torch import Tensor
 from shared.kernels import kernels_agree, require_kernels
 from synth.kernels.bags import SEGMENT, Bags
 from synth.kernels.sweeps import Sweeps, TorchSweeps
-from synth.kernels.triton_bags import OPTIONS, TOLERANCE
+from synth.kernels.triton_bags import OPTIONS, tolerance_of
 
 MODULE = "synth.kernels.triton_sweeps"
 
@@ -198,8 +198,9 @@ def input_gradient_kernel(
 
 
 @cache
-def modulation_agrees(device: torch.device) -> bool:
-    """Whether the sweeps give what plain torch gives on this device; checked once, in the seconds of compilation."""
+def modulation_agrees(device: torch.device, dtype: torch.dtype = torch.float32, of_rows: torch.dtype = torch.float32) -> bool:
+    """Whether the sweeps over such features and rows give what plain torch gives on this device; checked once, in the seconds of
+    compilation."""
     generator = torch.Generator().manual_seed(0)
     num_pixels, num_rows, width = 600, 48, 40
     index = torch.randint(0, num_rows, (num_pixels,), generator=generator)
@@ -207,7 +208,7 @@ def modulation_agrees(device: torch.device) -> bool:
     of_pixel = Bags(index.to(device), torch.arange(num_pixels, device=device), num_rows)
     x, d = torch.randn(2, num_pixels, width, generator=generator).to(device)
     rows, (a, b, *means) = (torch.randn(n, m, generator=generator).to(device) for n, m in ((num_rows, 2 * width), (4, width)))
-    slope = 0.2
+    slope, x, d, rows = 0.2, x.to(dtype), d.to(dtype), rows.to(of_rows)
 
     def results(sweeps: Sweeps) -> list[Tensor]:
         # one y for both: near 0, rounding may give two of them different signs, and then different gradients
@@ -220,5 +221,9 @@ def modulation_agrees(device: torch.device) -> bool:
         ]
 
     return kernels_agree(
-        lambda: results(TritonSweeps()), lambda: results(TorchSweeps()), where=str(device), what="the modulation", tolerance=TOLERANCE
+        lambda: results(TritonSweeps()),
+        lambda: results(TorchSweeps()),
+        where=str(device),
+        what="the modulation",
+        tolerance=max(tolerance_of(dtype), tolerance_of(of_rows)),
     )

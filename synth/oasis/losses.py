@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from shared.constants import IGNORE_INDEX
 from shared.distributed import sum_over_processes
+from shared.precision import full_precision
 
 TILE_ELEMENTS = {"cpu": 2**17, "cuda": 2**25}  # stays in a core's cache; fills a GPU
 FEWEST_PIXELS = 64
@@ -81,8 +82,8 @@ class _StreamedCrossEntropy(torch.autograd.Function):
         of_pixels = torch.empty_like(flat, dtype=torch.float32) if wanted else None
         of_rows = torch.zeros_like(table)
         step = max(TILE_ELEMENTS["cuda" if pixels.is_cuda else "cpu"] // len(table), FEWEST_PIXELS)
-        # autocast would make the scores in half precision
-        with torch.autocast(pixels.device.type, enabled=False):
+        # autocast would make the scores in half precision, and TF32 in hardly more
+        with torch.autocast(pixels.device.type, enabled=False), full_precision(convolutions=False):
             for image in range(len(flat)):
                 for start in range(0, flat.shape[2], step):
                     part = (image, slice(None), slice(start, start + step))
@@ -114,9 +115,12 @@ class _StreamedCrossEntropy(torch.autograd.Function):
 
 def count_pixels(label_maps: list[Tensor], num_classes: int) -> Tensor:
     """(C + 1,) int64: pixels of every class, and ignored ones, in the label maps (N, H, W) of all passes and processes of an update."""
-    # + 1 as bincount takes no −1; the roll then puts ignored pixels last
-    counts = torch.stack([torch.bincount(label_map.flatten() + 1, minlength=num_classes + 1) for label_map in label_maps])
-    return sum_over_processes(counts.sum(0).roll(-1))
+    counts = label_maps[0].new_zeros(num_classes + 1, dtype=torch.int64)
+    for label_map in label_maps:
+        # not bincount, which lets a GPU wait for the largest label; the id −1 is the last place
+        labels = label_map.flatten().long().remainder(num_classes + 1)
+        counts.scatter_add_(0, labels, torch.ones_like(labels))
+    return sum_over_processes(counts)
 
 
 def class_balance(label_map: Tensor, counts: Tensor) -> Tensor:

@@ -163,20 +163,26 @@ class Semantics(nn.Module):
         trained: whether gradients flow to the class vectors, where they are trainable.
         Raises InputError for ids out of range, ValueError for wrong shapes and for edges that are missing or unexpected.
         """
-        check_label_map(label_map, self.num_classes)
+        if label_map.dim() != 3 or label_map.is_floating_point():
+            raise ValueError(f"a label map is (N, H, W) of integers, got {tuple(label_map.shape)} of {label_map.dtype}")
         if (edges is not None) != self.instance_edges:
             raise ValueError(f"these semantics were built with instance_edges={self.instance_edges}, but edges is {type(edges).__name__}")
         if edges is not None and edges.shape != label_map.shape:
             raise ValueError(f"edges have shape {tuple(edges.shape)}, the label map {tuple(label_map.shape)}")
         classes = label_map.long()
         classes = torch.where(classes == IGNORE_INDEX, self.num_classes, classes)
-        return self._pyramid(classes, None if edges is None else edges.bool(), trained)
+        return self._pyramid(classes, None if edges is None else edges.bool(), trained, torch.stack(label_map.aminmax()))
 
-    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool) -> SemanticPyramid:
+    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool, ends: Tensor) -> SemanticPyramid:
+        """ends: (2,), the lowest and the highest label, which are not known to be classes yet."""
         # Only what occurs takes part, so that neither work nor memory of a step depends on how many classes exist.
         kinds = classes if edges is None else classes + edges * (self.num_classes + 1)
-        occurs = torch.bincount(kinds.flatten(), minlength=2 * (self.num_classes + 1)) > 0
-        present = occurs.nonzero().squeeze(1)
+        most = 2 * (self.num_classes + 1)
+        occurs = torch.zeros(most, dtype=torch.bool, device=kinds.device).scatter_(0, kinds.flatten().clamp(0, most - 1), True)
+        # one list: each look at a number lets a GPU wait
+        lowest, highest, count = torch.cat([ends.long(), occurs.sum()[None]]).tolist()
+        check_labels(lowest, highest, self.num_classes)
+        present = torch.nonzero_static(occurs, size=count).squeeze(1)
         ids = (occurs.cumsum(0) - 1)[kinds]
 
         def kernel_rows(kernel: Tensor) -> Tensor:
@@ -206,16 +212,15 @@ class Semantics(nn.Module):
 class DenseOneHot(Semantics):
     """One-hot as a tensor (N, C+1, H, W): the reference for the gathered form, and what other implementations do."""
 
-    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool) -> SemanticPyramid:
+    def _pyramid(self, classes: Tensor, edges: Tensor | None, trained: bool, ends: Tensor) -> SemanticPyramid:
+        lowest, highest = ends.tolist()
+        check_labels(lowest, highest, self.num_classes)
         semantic_map = F.one_hot(classes, self.num_classes + 1).permute(0, 3, 1, 2).float()
         return SemanticPyramid(DenseLayout(semantic_map if edges is None else torch.cat([semantic_map, edges[:, None]], 1)), classes)
 
 
-def check_label_map(label_map: Tensor, num_classes: int) -> None:
-    """Raise ValueError unless (N, H, W) of integers, InputError if an id is not in [−1, num_classes)."""
-    if label_map.dim() != 3 or label_map.is_floating_point():
-        raise ValueError(f"a label map is (N, H, W) of integers, got {tuple(label_map.shape)} of {label_map.dtype}")
-    lowest, highest = (int(value) for value in label_map.aminmax())
+def check_labels(lowest: int, highest: int, num_classes: int) -> None:
+    """Raise InputError unless both are in [−1, num_classes)."""
     for label in (lowest, highest):
         if not IGNORE_INDEX <= label < num_classes:
             raise InputError(f"label {label} is outside [-1, {num_classes}): there are {num_classes} classes, and -1 is ignored")

@@ -8,7 +8,7 @@ Letters: N images, S width of the semantics, K ids of a layout, T taps and O out
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from synth.kernels.bags import Bags, one_each
 from synth.kernels.rows import Maps, Pair, Rows, sum_rows
-from synth.semantics.patches import Geometry, Patches, convolve_features, convolve_ids, distinct_patches, to_pixels
+from synth.semantics.patches import (
+    Geometry,
+    Patches,
+    convolve_features,
+    convolve_ids,
+    distinct_values,
+    find_wider,
+    patches_of_maps,
+    to_pixels,
+)
 
 KernelRows = Callable[[Tensor], Tensor]
 """(O, S, kh, kw) -> (K, T·O): what the taps of a kernel answer to each of the K ids of a layout."""
@@ -75,6 +84,13 @@ class SemanticPyramid:
             self._resized[height, width] = self._pooled[0].resized(height, width)
         return self._resized[height, width]
 
+    def prepare(self, sizes: Sequence[Pair], conv: nn.Conv2d) -> None:
+        """Find what `modulation` by a convolution such as `conv` needs at these sizes, for all of them together: a GPU is asked for the
+        numbers of patches twice, and not twice at every size."""
+        if isinstance(self._pooled[0], GatheredLayout):
+            layouts = [layout for layout in (self.at(*size) for size in sizes) if isinstance(layout, GatheredLayout)]
+            find_wider(patches_of_layouts(layouts, _geometry(conv)))
+
     def pooled(self, times: int) -> Layout:
         """The full-size semantics after `times` average poolings, each halving the size: what the discriminator's lower scales see."""
         while len(self._pooled) <= times:
@@ -120,7 +136,7 @@ class GatheredLayout(Layout):
     def __init__(self, ids: Tensor, num_ids: int, width: int, kernel_rows: KernelRows) -> None:
         self.ids, self.num_ids, self.width, self.kernel_rows = ids, num_ids, width, kernel_rows
         self.batch_size, self.size = len(ids), (ids.shape[1], ids.shape[2])
-        self._patches: dict[Geometry, Patches] = {}
+        self.known_patches: dict[Geometry, Patches] = {}
 
     def convolve(self, conv: nn.Conv2d) -> Tensor:
         return to_pixels(self._of_patches(conv), self._patches_of(_geometry(conv)))
@@ -146,7 +162,7 @@ class GatheredLayout(Layout):
     def with_vectors(self, vectors: Tensor, owner: Tensor) -> "GatheredLayout":
         """See `DenseLayout`. Pairs of an id and a vector become the ids; a kernel answers to a pair with the sum of its answers to both."""
         # only pairs that occur: all of them would be as many as vectors times ids
-        pairs, ids = (owner * self.num_ids + self.ids).unique(return_inverse=True)
+        pairs, ids = distinct_values(owner * self.num_ids + self.ids)
         ids_of_pairs, chosen = pairs % self.num_ids, vectors[pairs // self.num_ids]
 
         def kernel_rows(kernel: Tensor) -> Tensor:
@@ -169,9 +185,17 @@ class GatheredLayout(Layout):
         return GatheredLayout(patches.ids, len(patches.members), self.width, kernel_rows)
 
     def _patches_of(self, geometry: Geometry) -> Patches:
-        if geometry not in self._patches:
-            self._patches[geometry] = distinct_patches(self.ids, self.num_ids, geometry)
-        return self._patches[geometry]
+        (patches,) = patches_of_layouts([self], geometry)
+        return patches
+
+
+def patches_of_layouts(layouts: Sequence[GatheredLayout], geometry: Geometry) -> list[Patches]:
+    """Those of each, found together where they are not known yet."""
+    missing = [layout for layout in layouts if geometry not in layout.known_patches]
+    found = patches_of_maps([(layout.ids, layout.num_ids, geometry) for layout in missing])
+    for layout, patches in zip(missing, found):
+        layout.known_patches[geometry] = patches
+    return [layout.known_patches[geometry] for layout in layouts]
 
 
 def convolve_twice(layout: Layout, first: nn.Conv2d, kernel: Tensor, bias: Tensor) -> Tensor:

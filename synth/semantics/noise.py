@@ -45,10 +45,12 @@ def draw_noise(kind: str, channels: int, classes: Tensor, seed: int | None = Non
     if kind == "pixel":
         return Noise(_normal(classes.numel(), channels, classes.device, seed), None)
     owner = torch.arange(len(classes), device=classes.device).view(-1, 1, 1).expand_as(classes)
+    count = len(classes)
     if kind == "region":
         # `unique` sorts, so which region has which vector depends on the layout alone
         _, owner = (owner * (int(classes.max()) + 1) + classes).unique(return_inverse=True)
-    return Noise(_normal(int(owner.max()) + 1, channels, classes.device, seed), owner)
+        count = int(owner.max()) + 1
+    return Noise(_normal(count, channels, classes.device, seed), owner)
 
 
 def seeded_noise(kind: str, channels: int, classes: Tensor, seed: int, own: Mapping[int, int]) -> Noise:

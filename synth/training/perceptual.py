@@ -3,6 +3,7 @@
 The published network is VGG-19 (Park et al., 2019), whose weights must be downloaded; those of EfficientNet-Lite0 are installed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,6 +36,10 @@ CHANNELS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 51
 """Of the 3×3 convolutions (Simonyan and Zisserman, 2015, Table 1, E); None is a max-pooling."""
 
 
+FeaturesOf = Callable[[Tensor], list[Tensor]]
+"""Images (N, 3, H, W) in [−1, 1] → the compared features; a training may compute them in mixed precision, and the differences never are."""
+
+
 class PerceptualLoss(nn.Module):
     """Weighted L1 between VGG-19 features of two images. Frozen.
 
@@ -54,12 +59,13 @@ class PerceptualLoss(nn.Module):
             raise InputError(f"{weights} does not hold the weights of torchvision's VGG-19: {' '.join(str(error).split())}") from error
         self.normalise = ImageNetNormalise() if normalise else None
         self.requires_grad_(False)
+        self.features_of: FeaturesOf = self._features
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """fake, real: (N, 3, H, W) in [−1, 1]. Scalar; gradient flows into `fake` only (weight 10 in the paper)."""
         with torch.no_grad():
-            targets = self._features(real)
-        layers = zip(LAYER_WEIGHTS.values(), self._features(fake), targets)
+            targets = self.features_of(real)
+        layers = zip(LAYER_WEIGHTS.values(), self.features_of(fake), targets)
         return torch.stack([weight * F.l1_loss(feature, target) for weight, feature, target in layers]).sum()
 
     def _features(self, images: Tensor) -> list[Tensor]:
@@ -86,6 +92,7 @@ class Lite0PerceptualLoss(nn.Module):
     def __init__(self, texture: float = 1.0) -> None:
         super().__init__()
         self.encoder, self.texture = frozen_lite0(), texture
+        self.features_of: FeaturesOf = self._features
 
     def train(self, mode: bool = True) -> "Lite0PerceptualLoss":
         """The encoder stays in evaluation mode."""
@@ -96,10 +103,13 @@ class Lite0PerceptualLoss(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """fake, real: (N, 3, H, W) in [−1, 1]. Scalar; gradient flows into `fake` only."""
         with torch.no_grad():
-            targets = self.encoder(real / 2 + 0.5)
-        features = self.encoder(fake / 2 + 0.5)
+            targets = self.features_of(real)
+        features = self.features_of(fake)
         layers = [self._difference(features[stage], targets[stage]) / LITE0_SIZES[stage] for stage in LITE0_LAYERS]
         return LITE0_SHARE * torch.stack(layers).sum()
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        return list(self.encoder(images / 2 + 0.5))
 
     def _difference(self, features: Tensor, targets: Tensor) -> Tensor:
         """Of the features of a stage, (N, C, h, w)."""

@@ -55,6 +55,8 @@ class Step:
         perceptual: PerceptualNetwork | None,
     ) -> None:
         self.config, self.device, self.perceptual = config, device, perceptual
+        if perceptual is not None:
+            perceptual.features_of = in_precision(perceptual.features_of, device, config.train.precision)
         self.semantics, self.seen_by_discriminator, self.adversary = semantics, seen_by_discriminator, adversary
         self.generator, self.discriminator, self.style_encoder = networks
         precision, clip_norm = config.train.precision, config.train.clip_norm

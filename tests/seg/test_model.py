@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from seg.losses import class_separation, neighbour_cross_entropy
 from seg.model import EmbeddingSegmenter, SoftmaxSegmenter, build_segmenter, nearest_class_map, unit_norm
 from seg.networks.deeplab import DeepLabV3Plus, ImagePooling
+from seg.networks.upsampling import upsample_rows
 from shared.backbone import build_backbone
 from shared.errors import InputError
 
@@ -116,3 +117,12 @@ def test_refusals() -> None:
         build_segmenter(head="linear", backbone="tiny", num_classes=3)
     with pytest.raises(InputError, match="unknown normalisation order 'never'"):
         embedding_segmenter(normalise="never")
+
+
+@pytest.mark.parametrize("head", ["embedding", "softmax"])
+def test_half_precision_is_upsampled_as_in_bands(head: str) -> None:
+    model = embedding_segmenter(head=head) if head == "embedding" else build_segmenter(head=head, backbone="tiny", num_classes=9)
+    features = torch.randn(2, 5 if head == "embedding" else 9, 6, 8).bfloat16()
+    whole = model.upsample(features, (21, 30))
+    assert whole.dtype == torch.float32
+    torch.testing.assert_close(whole[:, :, 4:9], model.finish(upsample_rows(features, (21, 30), 4, 9)), rtol=1e-5, atol=1e-5)

@@ -15,6 +15,7 @@ from seg.losses.triton import triton_loss
 from seg.neighbours.shortlist import search_by_shortlist
 from seg.neighbours.triton import triton_best_classes, triton_shortlist
 from shared.errors import InputError
+from tests.test_synchronisation import looks_counted
 from tests.triton_interpreter import DEVICE, INTERPRETED, of_kernels, on_gpu, outside, run_in_interpreter
 
 pytest.importorskip("triton")
@@ -358,3 +359,52 @@ def test_a_device_that_is_not_the_current_one() -> None:
     pixels, classes, labels = (part.to("cuda:1") for part in problem(19, 12))
     with torch.cuda.device(0):
         assert_equals_the_reference(pixels, classes, labels, objective_of(labels, 4))
+
+
+# ---------------------------------------------------------------- the check before they are taken
+
+
+@of_kernels
+@pytest.mark.parametrize("num_neighbours", [None, 6])
+@pytest.mark.parametrize(("distance", "bounded"), [("squared", True), ("squared", False), ("plain", False)])
+def test_the_check_passes(num_neighbours: int | None, distance: str, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    choose = losses_triton._Evaluation._choose_logits
+
+    def choose_and_tell(evaluation: losses_triton._Evaluation) -> None:
+        choose(evaluation)
+        seen.append(evaluation.bounded)
+
+    monkeypatch.setattr(losses_triton._Evaluation, "_choose_logits", choose_and_tell)
+    kind = {"dim": 12, "num_classes": 12, "distance": distance, "bounded": bounded, "dtype": torch.bfloat16}
+    assert losses_triton.triton_agrees.__wrapped__(torch.device(DEVICE), num_neighbours, **kind)
+    assert seen == [bounded]
+
+
+@of_kernels
+@pytest.mark.parametrize("length", [1.0, 2.0])
+def test_each_kind_of_problem_is_checked_by_itself_and_has_its_fall_back(length: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, classes, labels = problem(19, 12)
+    asked: list[bool] = []
+
+    def agrees(device: torch.device, num_neighbours: int | None, *, dim: int, bounded: bool, **others: object) -> bool:
+        assert (device.type, num_neighbours, dim) == (DEVICE, None, 12)
+        asked.append(bounded)
+        return bounded
+
+    monkeypatch.setattr(losses_triton, "triton_agrees", agrees)
+    objective, arguments = objective_of(labels), (length * pixels, length * classes, labels)
+    found = flat(losses_triton.agreeing_triton_loss(*arguments, objective, True))
+    expected = flat((triton_loss if length == 1 else chunked_loss)(*arguments, objective, True))
+    assert asked == [True, length == 1]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected))
+
+
+@of_kernels
+@pytest.mark.parametrize(("num_neighbours", "most"), [(None, 1), (6, 2)])
+def test_the_host_reads_a_gpu_once_and_once_more_for_ties(num_neighbours: int | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, classes, labels = problem(19, 12)
+    objective = objective_of(labels, num_neighbours)
+    with looks_counted() as looks:
+        triton_loss(pixels, classes, labels, objective, True)
+    assert len([name for name in looks if "nonzero" in name or name == "tolist"]) <= most, looks

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 
 from seg.losses import class_cross_entropy, exact_cross_entropy
 from seg.losses.bands import loss_in_bands
+from seg.losses.objective import weight_of_labels
+from seg.train import valid_weights
 from seg.training.pixel_weights import median_frequency, read_class_weights
+from shared.data.batch import Batch
 from shared.data.spec import DatasetSpec
 from shared.data.statistics import ClassStatistics, count_classes
 from shared.errors import InputError
@@ -120,3 +123,13 @@ def test_bad_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
 def test_a_bad_file_stops_training_before_anything_is_written(tmp_path: Path, invoke: Callable[..., Any]) -> None:
     outcome = invoke("seg.train", "--loss.class_weights", "median", "--run_dir", tmp_path / "run")
     assert outcome.status != 0 and "median_frequency, inverse_sqrt or a csv file" in outcome.errors and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_weight_of_a_batch_is_that_of_its_labels(weighted: bool) -> None:
+    maps = [torch.randint(-1, 5, (2, 3, 4)) for _ in range(2)]
+    weights = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0]) if weighted else None
+    batches = [Batch(torch.empty(0), ids, None, []) for ids in maps]
+    expected = [weight_of_labels(ids, weights, -1).double() for ids in maps]
+    torch.testing.assert_close(valid_weights(batches, weights), torch.stack(expected))
+    assert expected[1] == sum((1.0 if weights is None else float(weights[label])) for label in maps[1].flatten().tolist() if label >= 0)

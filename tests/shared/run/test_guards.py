@@ -3,19 +3,21 @@
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from torch import nn
 
 import shared.data
-from shared.data import DataConfig
+from shared.data import DataConfig, build_dataset
+from shared.data.loader import build_eval_loader
 from shared.data.spec import Sample, SegmentationDataset
 from shared.errors import InputError
 from shared.kernels import kernels_missing
+from shared.run import training
 from shared.run.checkpoint import read_checkpoint
-from shared.run.directory import RunDirectory
+from shared.run.directory import RunDirectory, machine
 from shared.run.faults import explain_fault
 from shared.run.guards import SKIPPED_IN_A_ROW, NotFinite, UpdateGuard, require_finite, require_finite_gradients
 from shared.run.training import choose_device
@@ -90,7 +92,7 @@ def test_a_gradient_that_is_no_number_is_noticed_though_the_loss_is_finite(tmp_p
         loss = torch.sqrt((output - output).sum())  # 0, with the gradient 0 · ∞
         loss.backward()
         require_finite({"loss": loss})
-        require_finite_gradients(network.parameters())
+        require_finite_gradients(nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None]))
         pytest.fail("the gradient passed")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -172,6 +174,34 @@ def test_cuda_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(InputError, match=r"the device is to be cuda, but CUDA cannot be used: .*; use cpu, or auto"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+def test_a_training_on_the_cpu_does_not_touch_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def touched(*_: object) -> NoReturn:
+        raise AssertionError("CUDA was touched")
+
+    for name in ("_lazy_init", "is_available", "device_count", "set_device", "current_device"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    device = choose_device("cpu")
+    assert device == torch.device("cpu") and "CPU" in machine()
+    dataset = build_dataset(DataConfig(), "val")
+    loader = build_eval_loader(dataset, lambda sample: sample, batch_size=1, num_workers=0, samples=range(1), device=device)
+    assert len(next(iter(loader)).names) == 1
+
+
+def test_each_process_looks_at_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr(training, "cuda_obstacle", lambda gpu: looked_at.append(gpu) or "")
+    monkeypatch.setattr(training, "join_processes", lambda kind: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda") == torch.device("cuda", 0)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("cuda") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match=r"process 2 of this machine has no GPU: it has 2; lower torchrun's --nproc-per-node"):
+        choose_device("cuda")
+    assert looked_at == [0, 1]
 
 
 def test_kernels_that_cannot_be_loaded_are_told() -> None:

@@ -50,3 +50,20 @@ def test_figures_begin_anew_and_updaters_are_kept_apart() -> None:
     first.grad = torch.ones(1)
     updaters["generator"].update()
     assert monitor.resources().keys() == {PEAK_MEMORY, "images_per_second"}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_updates_that_half_precision_leaves_out_are_counted_and_have_no_norm(fused: bool) -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    updater = Updater(torch.optim.Adam([weight], fused=fused), CPU, precision="fp16")
+    monitor, resumed = (Monitor({"model": updater}, 1, CPU) for _ in range(2))
+    for slope in (3.0, math.inf, 5.0, math.inf):
+        updater.backward({"loss": slope * weight[0]})
+        updater.update()
+    assert weight.isfinite().all()
+    resumed.load_state_dict(monitor.state_dict())
+    for some in (monitor, resumed):
+        assert some.gradient_norms() == {"gradient_norm/model": pytest.approx(4.0), "skipped/model": 0.5}
+    updater.backward({"loss": math.inf * weight[0]})
+    updater.update()
+    assert monitor.gradient_norms() == {"skipped/model": 1.0}

@@ -298,8 +298,9 @@ def test_a_compiled_layer(by_kernels: None) -> None:
 
 @of_kernels
 def test_the_check_passes() -> None:
-    device = torch.device(DEVICE)
+    device, half = torch.device(DEVICE), torch.float16
     assert triton_bags.bags_agree.__wrapped__(device) and modulation_agrees.__wrapped__(device)
+    assert triton_bags.bags_agree.__wrapped__(device, half) and modulation_agrees.__wrapped__(device, half, torch.float32)
 
 
 @of_kernels

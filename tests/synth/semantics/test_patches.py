@@ -155,6 +155,21 @@ def test_patches_are_distinct_and_complete():
     assert torch.equal(patches.members[patches.ids.flatten()], columns.transpose(1, 2).flatten(0, 1).long())
 
 
+def test_patches_of_several_sizes_are_the_same_together_and_one_by_one():
+    label_map, conv = torch.randint(-1, 5, (2, 16, 24)), nn.Conv2d(6, 3, 3, padding=1)
+    together, one_by_one = (build_semantics("onehot", 5).pyramid(label_map) for _ in range(2))
+    sizes = [(2, 3), (4, 6), (16, 24)]
+    together.prepare(sizes, conv)
+    for size in sizes:
+        known = together.at(*size).known_patches
+        assert len(known) == 1
+        ((geometry, patches),) = known.items()
+        others = distinct_patches(one_by_one.at(*size).ids, one_by_one.at(*size).num_ids, geometry)
+        for ours, theirs in ((patches, others), (vars(patches)["wider"], others.wider)):
+            assert torch.equal(ours.members, theirs.members) and torch.equal(ours.ids, theirs.ids)
+            assert ours.num_inside == theirs.num_inside == int((ours.members < ours.num_ids).sum())
+
+
 def test_many_classes_do_not_overflow_the_patch_codes():
     num_ids = 2**40  # nine digits to this base need 360 bits
     ids = torch.randint(0, num_ids, (1, 5, 6))

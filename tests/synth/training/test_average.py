@@ -37,3 +37,15 @@ def test_measured_statistics_normalise_what_the_weights_make() -> None:
         expected = copy.deepcopy(average).train()(batch.label_maps)
     assert (measured - expected).abs().max() < 0.1 * (wrong - expected).abs().max()
     assert all(norm.momentum == 0.1 for norm in average.modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+def test_weights_move_together_to_where_each_would_move_alone() -> None:
+    average, generator = make_generator(0), make_generator(1)
+    alone = copy.deepcopy(average)
+    update_average(average, generator, decay=0.98)
+    theirs, counters = generator.state_dict(), 0
+    for name, tensor in alone.state_dict().items():
+        counters += not tensor.is_floating_point()
+        expected = tensor.lerp(theirs[name], 1 - 0.98) if tensor.is_floating_point() else theirs[name]
+        assert torch.equal(average.state_dict()[name], expected), name
+    assert counters

@@ -11,6 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from shared.backbone import frozen_lite0
 from shared.errors import InputError
 from shared.files.atomic import sha256
+from shared.run.updates import in_precision
 from synth.config import LossConfig
 from synth.training import perceptual as vgg
 
@@ -168,3 +169,17 @@ def test_what_is_built(weights_file, no_way_out):
     assert isinstance(lite0, vgg.Lite0PerceptualLoss) and lite0.texture == 0.5
     published = vgg.build_perceptual(LossConfig(perceptual="vgg19", vgg_weights=str(weights_file)))
     assert isinstance(published, vgg.PerceptualLoss)
+
+
+@pytest.mark.parametrize("kind", ["vgg19", "efficientnet_lite0"])
+def test_in_mixed_precision_the_network_is_and_the_differences_are_not(kind, weights_file):
+    loss = vgg.Lite0PerceptualLoss() if kind == "efficientnet_lite0" else vgg.PerceptualLoss(weights_file)
+    fake, real = torch.rand(2, 1, 3, 32, 32) * 2 - 1
+    expected, seen = loss(fake, real), []
+    first = next(module for module in loss.modules() if isinstance(module, torch.nn.Conv2d))
+    first.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    loss.features_of = in_precision(loss.features_of, torch.device("cpu"), "bf16")
+    assert all(feature.dtype == torch.float32 for feature in loss.features_of(fake))
+    result = loss(fake, real)
+    assert {*seen} == {torch.bfloat16} and result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, rtol=0.03, atol=0)
