@@ -22,7 +22,7 @@ def check_gpu(config: GpuCheckConfig) -> None:
     started = time.monotonic()
     stages = chosen(config)
     if config.dry_run:
-        print("\n".join(f"{part.section}: python -m {part.program}" for stage in stages for part in stage.parts))
+        print("\n".join(f"{', '.join(part.sections)}: python -m {part.program}" for stage in stages for part in stage.parts))
         return
     if not config.rehearsal and (obstacle := cuda_obstacle()):
         raise InputError(f"there is no GPU to check: {obstacle}; --rehearsal runs the same on the CPU")
@@ -37,8 +37,8 @@ def check_gpu(config: GpuCheckConfig) -> None:
     for stage in stages:
         deadline = started + config.seconds * stage.until
         if time.monotonic() > started + config.seconds:
-            for part in stage.parts:
-                add(Row(part.section, part.program, "all", NO_TIME))
+            for section, program in ((section, part.program) for part in stage.parts for section in part.sections):
+                add(Row(section, program, "all", NO_TIME))
             continue
         Children(config.rehearsal, deadline, add).run(stage.parts)
     write_report(config.output, about, rows, plots=True)

@@ -85,19 +85,28 @@ class Row:
         return self.result in (WRONG, ERROR) or (self.result == NO_TIME and self.section in ("equality", "training"))
 
 
-def share_of(checks: Sequence[Check], share: tuple[int, int]) -> Sequence[Check]:
+Planned = tuple[str, Check]
+"""A check and its section."""
+
+
+def share_of(checks: Sequence[Planned], share: tuple[int, int]) -> Sequence[Planned]:
     """The i-th of n parts; neighbours are in different ones, as they often take equally long."""
     number, count = share
     return checks[number::count]
 
 
-def serve(checks: Sequence[Check], config: PartConfig, program: str) -> None:
-    """Do the checks of a share and print a line for each; end the process where the GPU is lost."""
+def serve(sections: Mapping[str, Callable[[torch.device, bool], Sequence[Check]]], config: PartConfig, program: str) -> None:
+    """Do the checks of a share and print a line for each; end the process where the GPU is lost.
+
+    Args:
+        sections: by name, the function that gives the checks for a device, of a rehearsal or not.
+    """
     end = time.monotonic() + config.seconds
-    for check in share_of(checks, config.share)[config.skip :]:
-        _tell({"begin": check.name})
+    checks = [(name, check) for name in config.sections for check in sections[name](config.device, config.rehearsal)]
+    for section, check in share_of(checks, config.share)[config.skip :]:
+        _tell({"begin": check.name, "section": section})
         late = time.monotonic() > end
-        row = Row(config.section, program, check.name, NO_TIME) if late else perform(check, config.section, program)
+        row = Row(section, program, check.name, NO_TIME) if late else perform(check, section, program)
         _tell(asdict(row))
         if any(reason in row.note for reason in _LOST):
             sys.exit(CONTEXT_LOST)

@@ -20,24 +20,24 @@ MOST_STARTS = 5
 
 
 class Part(NamedTuple):
-    """Checks of a section in one program.
+    """Checks of some sections in one program.
 
     Attributes:
         shares: processes that divide them on a GPU.
     """
 
-    section: str
+    sections: tuple[str, ...]
     program: str
     shares: int
 
 
-def environment_of(section: str, rehearsal: bool, processes: int) -> dict[str, str]:
+def environment_of(sections: Sequence[str], rehearsal: bool, processes: int) -> dict[str, str]:
     """What a child sees: our modules, its share of the threads, and float32 that is float32 where values are compared."""
     threads = 1 if rehearsal else max(1, (os.cpu_count() or 1) // processes)
     changes = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": str(threads)}
     if rehearsal:
         changes |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    if section in ("equality", "training"):
+    if {"equality", "training"} & {*sections}:
         # the second makes products repeatable, see torch.use_deterministic_algorithms
         changes |= {"NVIDIA_TF32_OVERRIDE": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     return dict(os.environ) | changes
@@ -74,16 +74,24 @@ class Children:
             if ended is None or self.stopped:
                 return
             skip += ended
-        self._add(Row(part.section, part.program, "the rest", ERROR, note=f"given up after {MOST_STARTS} lost processes"))
+        self._add(Row(part.sections[-1], part.program, "the rest", ERROR, note=f"given up after {MOST_STARTS} lost processes"))
 
     def _once(self, part: Part, share: tuple[int, int], skip: int, processes: int) -> int | None:
         """One process. None: it has done everything; else how many checks are done or have taken it along."""
         left = self.deadline - time.monotonic()
-        command = [sys.executable, "-m", part.program, "--section", part.section, "--seconds", f"{max(left, 0.001):.3f}"]
+        command = [
+            sys.executable,
+            "-m",
+            part.program,
+            "--sections",
+            f"[{', '.join(part.sections)}]",
+            "--seconds",
+            f"{max(left, 0.001):.3f}",
+        ]
         command += ["--share", f"[{share[0]}, {share[1]}]", "--skip", str(skip), *(["--rehearsal"] if self.rehearsal else [])]
-        done, begun = 0, ""
+        done, begun, section = 0, "", part.sections[0]
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-            environment = environment_of(part.section, self.rehearsal, processes)
+            environment = environment_of(part.sections, self.rehearsal, processes)
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", env=environment
             )
@@ -95,7 +103,7 @@ class Children:
                 if not line.startswith(MARK):
                     continue
                 told: dict[str, Any] = json.loads(line.removeprefix(MARK))
-                begun = told.get("begin", "")
+                begun, section = told.get("begin", ""), told["section"]
                 if not begun:
                     # JSON has no infinity: an error without a number is one
                     figures = {name: float("nan") if value is None else value for name, value in told["figures"].items()}
@@ -112,10 +120,10 @@ class Children:
             told_last = errors.read()[-4000:]
         where = begun or "start"
         if time.monotonic() > self.deadline + GRACE - 1:
-            self._add(Row(part.section, part.program, where, NO_TIME, note="stopped in it; those after it have not begun"))
+            self._add(Row(section, part.program, where, NO_TIME, note="stopped in it; those after it have not begun"))
             return None
         last = (told_last.strip().splitlines() or ["no message"])[-1]
-        self._add(Row(part.section, part.program, where, ERROR, note=f"the process ended with status {status}: {last}", trace=told_last))
+        self._add(Row(section, part.program, where, ERROR, note=f"the process ended with status {status}: {last}", trace=told_last))
         return done + 1 if begun else done or None  # between two checks, where it has done any
 
     def _add(self, row: Row) -> None:

@@ -37,10 +37,10 @@ class GpuCheckConfig:
 
 @dataclass
 class PartConfig:
-    """The checks of one section; started by `python -m shared.gpu_check`."""
+    """The checks of some sections; started by `python -m shared.gpu_check`."""
 
-    section: Section = "equality"
-    """Which."""
+    sections: list[Section] = field(default_factory=lambda: list(SECTIONS))
+    """Which, of those that the program has."""
     rehearsal: bool = False
     """On the CPU, at tiny sizes."""
     seconds: float = 600.0

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from shared.gpu_check.children import Part
-from shared.gpu_check.config import GpuCheckConfig
+from shared.gpu_check.config import SECTIONS, GpuCheckConfig
 
 
 class Stage(NamedTuple):
@@ -17,29 +17,35 @@ class Stage(NamedTuple):
     parts: tuple[Part, ...]
 
 
+MACHINE, SEG, SYNTH = "shared.gpu_check.machine", "seg.gpu_check", "synth.gpu_check"
 STAGES = (
-    Stage(0.1, (Part("machine", "shared.gpu_check.machine", 1),)),
+    Stage(0.1, (Part(("machine",), MACHINE, 1),)),
+    # equalities take their time on the CPU, compiling
     Stage(
         0.55,
         (
-            Part("equality", "seg.gpu_check", 8),
-            Part("equality", "synth.gpu_check", 4),
-            Part("training", "seg.gpu_check", 3),
-            Part("training", "synth.gpu_check", 3),
+            Part(("equality",), SEG, 8),
+            Part(("equality",), SYNTH, 4),
+            Part(("training",), SEG, 3),
+            Part(("training",), SYNTH, 3),
         ),
     ),
-    Stage(0.7, (Part("speed", "seg.gpu_check", 1),)),
-    Stage(0.9, (Part("speed", "synth.gpu_check", 1),)),
-    Stage(0.95, (Part("thresholds", "seg.gpu_check", 1),)),
-    Stage(1.0, (Part("thresholds", "synth.gpu_check", 1),)),
+    Stage(0.77, (Part(("speed", "thresholds"), SEG, 1),)),
+    Stage(1.0, (Part(("speed", "thresholds"), SYNTH, 1),)),
 )
+REHEARSAL = tuple(
+    Stage(until, (Part(sections, program, 1),))
+    for until, sections, program in ((0.1, ("machine",), MACHINE), (0.55, SECTIONS[1:], SEG), (1.0, SECTIONS[1:], SYNTH))
+)
+"""One process each, as most of its time goes into starting them."""
 
 
 def chosen(config: GpuCheckConfig) -> list[Stage]:
     """The stages of the sections that were asked for, which share out all of the time."""
     stages, before = [], 0.0
-    for stage in STAGES:
-        parts = tuple(part for part in stage.parts if part.section in config.sections)
+    for stage in REHEARSAL if config.rehearsal else STAGES:
+        kept = [part._replace(sections=tuple(name for name in part.sections if name in config.sections)) for part in stage.parts]
+        parts = tuple(part for part in kept if part.sections)
         if parts:
             stages.append(Stage(stage.until - before, parts))
         before = stage.until

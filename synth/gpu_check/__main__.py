@@ -5,12 +5,17 @@ from shared.gpu_check.config import PartConfig
 from shared.run.program import run_program
 from synth.gpu_check import equality, speed, thresholds, training
 
-SECTIONS = {"equality": equality, "training": training, "speed": speed, "thresholds": thresholds}
+SECTIONS = {
+    "equality": equality.checks_of,
+    "training": training.checks_of,
+    "speed": speed.checks_of,
+    "thresholds": thresholds.checks_of,
+}
 
 
 def main(config: PartConfig) -> None:
-    """Do those of the section."""
-    serve(SECTIONS[config.section].checks_of(config.device, config.rehearsal), config, "synth.gpu_check")
+    """Do those of the sections."""
+    serve(SECTIONS, config, "synth.gpu_check")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from shared.gpu_check.checks import (
     worst_of,
 )
 from shared.gpu_check.children import Children, Part
-from shared.gpu_check.config import GpuCheckConfig, PartConfig
+from shared.gpu_check.config import SECTIONS, GpuCheckConfig, PartConfig
 from shared.gpu_check.plan import chosen
 from shared.gpu_check.report import figures_of, plots_of, table_of, verdict, write_report
 from shared.run.directory import environment
@@ -41,6 +41,11 @@ Invoke = Callable[..., Any]
 
 def found(equal: bool | None) -> Callable[[], Found]:
     return lambda: Found({"error": 1e-6}, equal)
+
+
+def speed(*checks: Check) -> dict[str, Callable[[torch.device, bool], tuple[Check, ...]]]:
+    """One section."""
+    return {"speed": lambda device, rehearsal: checks}
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -74,12 +79,12 @@ def test_a_failed_check_is_not_the_last_one(capsys: pytest.CaptureFixture[str]) 
     def broken() -> Found:
         raise ValueError("no")
 
-    serve([Check("a", broken), Check("b", found(True))], PartConfig(rehearsal=True), "p")
+    serve(speed(Check("a", broken), Check("b", found(True))), PartConfig(["speed"], rehearsal=True), "p")
     assert [(row["name"], row["result"]) for row in told(capsys)] == [("a", ERROR), ("b", EQUAL)]
 
 
 def test_without_time_checks_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    serve([Check("a", found(True))], PartConfig(rehearsal=True, seconds=-1.0), "p")
+    serve(speed(Check("a", found(True))), PartConfig(["speed"], rehearsal=True, seconds=-1.0), "p")
     assert [row["result"] for row in told(capsys)] == [NO_TIME]
 
 
@@ -88,14 +93,14 @@ def test_a_lost_context_ends_the_process_after_its_row(capsys: pytest.CaptureFix
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(SystemExit) as stop:
-        serve([Check("a", lost), Check("b", found(True))], PartConfig(rehearsal=True), "p")
+        serve(speed(Check("a", lost), Check("b", found(True))), PartConfig(["speed"], rehearsal=True), "p")
     assert stop.value.code == CONTEXT_LOST and [row["name"] for row in told(capsys)] == ["a"]
 
 
 def test_shares_are_all_of_the_checks() -> None:
-    checks = [Check(str(number), found(True)) for number in range(10)]
+    checks = [("speed", Check(str(number), found(True))) for number in range(10)]
     shared = [check for number in range(4) for check in share_of(checks, (number, 4))]
-    assert sorted(int(check.name) for check in shared) == list(range(10))
+    assert sorted(int(check.name) for _, check in shared) == list(range(10))
 
 
 def test_comparison() -> None:
@@ -141,7 +146,7 @@ PROGRAM = """
 import json, sys
 skip = int(sys.argv[sys.argv.index("--skip") + 1])
 for number in range(skip, 4):
-    print({mark!r} + json.dumps({{"begin": str(number)}}), flush=True)
+    print({mark!r} + json.dumps({{"begin": str(number), "section": "equality"}}), flush=True)
     if number == 1:
         {ending}
     row = {{"section": "equality", "program": "made", "name": str(number), "result": "equal", "figures": {{"error": None}}}}
@@ -154,7 +159,7 @@ def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str, seconds
     (folder / "made.py").write_text(PROGRAM.format(mark=MARK, ending=ending))
     monkeypatch.syspath_prepend(str(folder))
     rows: list[Row] = []
-    Children(True, time.monotonic() + seconds, rows.append).run([Part("equality", "made", 1)])
+    Children(True, time.monotonic() + seconds, rows.append).run([Part(("equality",), "made", 1)])
     return [(row.name, row.result) for row in rows]
 
 
@@ -169,13 +174,15 @@ def test_a_program_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_program_that_cannot_start_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Row] = []
-    Children(True, time.monotonic() + 60, rows.append).run([Part("equality", "shared.no_such_program", 1)])
+    Children(True, time.monotonic() + 60, rows.append).run([Part(("equality",), "shared.no_such_program", 1)])
     assert [(row.name, row.result) for row in rows] == [("start", ERROR)] and "No module named" in rows[0].note
 
 
 def test_stages_share_out_the_time() -> None:
     stages = chosen(GpuCheckConfig(Path("x")))
-    assert stages[-1].until == pytest.approx(1) and {part.section for stage in stages for part in stage.parts} >= {"machine", "speed"}
+    assert stages[-1].until == pytest.approx(1) and {name for stage in stages for part in stage.parts for name in part.sections} == {
+        *SECTIONS
+    }
     assert [stage.until for stage in chosen(GpuCheckConfig(Path("x"), sections=["machine"]))] == [pytest.approx(1)]
     with pytest.raises(InputError, match="seconds is 0"):
         GpuCheckConfig(Path("x"), seconds=0)
@@ -207,5 +214,5 @@ def test_rehearsal(tmp_path: Path, invoke: Invoke) -> None:
     outcome = invoke("shared.gpu_check", "-o", tmp_path, "--rehearsal")
     rows = json.loads((tmp_path / "gpu_check.json").read_text())["rows"]
     assert outcome.status == 0, [row for row in rows if row["result"] in (WRONG, ERROR, NO_TIME)] or outcome.errors
-    assert {row["section"] for row in rows} == {"machine", "equality", "training", "speed", "thresholds"}
+    assert {row["section"] for row in rows} == {*SECTIONS}
     assert sum(row["result"] == EQUAL for row in rows) > 30 and any(row["result"] == EQUAL and "triton" in row["name"] for row in rows)
