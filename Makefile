@@ -2,7 +2,7 @@
 # make paint   the page to paint on, with the generator that make demo trained; Ctrl-C ends it
 # make check   linter, formatter, type check and the tests that start no process and no whole program, in a minute or two
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
-# make gpu     prove the GPU of this machine, in seven minutes at most: runs/gpu_check/gpu_check.md; GPU_FLAGS=--rehearsal needs none
+# make gpu     prove the GPU of this machine, in seven minutes at most: runs/gpu_check/gpu_check.md
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make site    the documentation as a site, in site/; make wheel: the wheel and the source distribution, in dist/
 # make audit   known weaknesses of the pinned packages; asks the Python package index
@@ -17,7 +17,6 @@ STAMP := $(VENV)/.installed
 DEMO := runs/demo
 # the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
 PYTEST_FLAGS ?= -n auto --dist worksteal
-GPU_FLAGS ?=
 
 .PHONY: demo paint gpu check test lint install fuzz site wheel audit clean
 
@@ -31,7 +30,7 @@ paint: $(STAMP)
 	$(PY) -m synth.paint $(DEMO)/comparison/learned-seed0 --segmenter $(DEMO)/softmax --open
 
 gpu: $(STAMP)
-	$(PY) -m shared.gpu_check -o runs/gpu_check $(GPU_FLAGS)
+	$(PY) -m shared.gpu_check -o runs/gpu_check
 
 fuzz: $(STAMP)
 	$(PY) -m tests.fuzz --cases 1000

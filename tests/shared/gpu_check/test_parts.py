@@ -180,9 +180,8 @@ def test_a_program_that_cannot_start_is_a_row(monkeypatch: pytest.MonkeyPatch) -
 
 def test_stages_share_out_the_time() -> None:
     stages = chosen(GpuCheckConfig(Path("x")))
-    assert stages[-1].until == pytest.approx(1) and {name for stage in stages for part in stage.parts for name in part.sections} == {
-        *SECTIONS
-    }
+    assert stages[-1].until == pytest.approx(1)
+    assert {name for stage in stages for part in stage.parts for name in part.sections} == {*SECTIONS}
     assert [stage.until for stage in chosen(GpuCheckConfig(Path("x"), sections=["machine"]))] == [pytest.approx(1)]
     with pytest.raises(InputError, match="seconds is 0"):
         GpuCheckConfig(Path("x"), seconds=0)
