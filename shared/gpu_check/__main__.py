@@ -6,6 +6,8 @@ The checks belong to the halves, and are done by programs of theirs that this on
 import sys
 import time
 
+import torch
+
 from shared.errors import InputError
 from shared.gpu_check.checks import NO_TIME, Row
 from shared.gpu_check.children import Children
@@ -13,7 +15,6 @@ from shared.gpu_check.config import GpuCheckConfig
 from shared.gpu_check.plan import chosen
 from shared.gpu_check.report import figures_of, verdict, write_report
 from shared.run.directory import environment
-from shared.run.faults import cuda_obstacle
 from shared.run.program import run_program
 
 
@@ -24,8 +25,8 @@ def check_gpu(config: GpuCheckConfig) -> None:
     if config.dry_run:
         print("\n".join(f"{', '.join(part.sections)}: python -m {part.program}" for stage in stages for part in stage.parts))
         return
-    if not config.rehearsal and (obstacle := cuda_obstacle()):
-        raise InputError(f"there is no GPU to check: {obstacle}; --rehearsal runs the same on the CPU")
+    if not config.rehearsal and not torch.cuda.is_available():
+        raise InputError("there is no GPU that torch can use; --rehearsal runs the same on the CPU")
     about = environment()
     rows: list[Row] = []
 

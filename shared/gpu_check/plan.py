@@ -24,10 +24,10 @@ STAGES = (
     Stage(
         0.55,
         (
-            Part(("equality",), SEG, 8),
-            Part(("equality",), SYNTH, 4),
-            Part(("training",), SEG, 3),
-            Part(("training",), SYNTH, 3),
+            Part(("equality",), SEG, 7),
+            Part(("equality",), SYNTH, 3),
+            Part(("training",), SEG, 4),
+            Part(("training",), SYNTH, 4),
         ),
     ),
     Stage(0.77, (Part(("speed", "thresholds"), SEG, 1),)),

@@ -27,8 +27,10 @@ from synth.semantics.layout import DenseLayout, Layout
 
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 """Relative, in the Euclidean norm, of what is computed in float32 and kept in a type."""
-AUTOCAST = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+AUTOCAST = {torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """The same of a layer or a network under autocast."""
+FLIPPED = {torch.float32: 1e-3, torch.float16: 8e-2, torch.bfloat16: 8e-2}
+"""The same of gradients through an activation, where a few numbers near 0 have another sign."""
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -140,7 +142,7 @@ def check_sweeps(device: torch.device, dtype: torch.dtype, rehearsal: bool) -> F
     results = []
     for size in SMALL[1:] if rehearsal else SMALL + LARGE:
         x, rows, bags, d = features(device, size, 6, dtype)
-        x, d = (part.permute(0, 2, 3, 1).reshape(-1, size[1]) for part in (x, d))
+        x, d = (part.permute(0, 2, 3, 1).reshape(-1, size[1]).contiguous() for part in (x, d))
         a, b, *means = noise(device, 4, size[1], seed=7)
         y = TorchSweeps().apply(x, a, b, rows, bags.indices, 0.2)
 
@@ -157,7 +159,7 @@ def check_sweeps(device: torch.device, dtype: torch.dtype, rehearsal: bool) -> F
         truth = swept(TorchSweeps(), Tensor.double)
         once, again = (swept(TritonSweeps(), lambda part: part) for _ in range(2))
         moments = 1e-5 if device.type == "cuda" else ROUNDING[dtype]  # torch's on a CPU are in the type of the features
-        limits = [moments, moments, ROUNDING[dtype], 1e-5, ROUNDING[dtype]]
+        limits = [moments, moments, ROUNDING[dtype], 3e-5, ROUNDING[dtype]]
         found = compared(["mean", "variance", "result", "row gradient", "input gradient"], once, truth, limits)
         results.append((f"{'×'.join(map(str, size))}", repeated(found, once, again)))
     return worst_of(results)
@@ -196,13 +198,14 @@ def check_modulation(device: torch.device, dtype: torch.dtype, kind: str, traini
     """SPADE's last step as the networks call it, against maps and autograd in float64."""
     results = []
     for size in SMALL[1:] if rehearsal else SMALL + LARGE:
-        for slope in (0.2, 1.0) if size == SMALL[1] else (0.2,):
+        for slope in (1.0, 0.2):
             x, rows, bags, upstream = features(device, size, 6, dtype)
             norm = (NORMS[kind](size[1], affine=False) if kind in NORMS else nn.Identity()).to(device).train(training)
             truth = modulated(x.double(), rows.double(), bags, deepcopy(norm).double(), slope, upstream.double(), plain=True)
             once, again = (modulated(x, rows, bags, deepcopy(norm), slope, upstream) for _ in range(2))
-            # half precision may give a number near 0 another sign, and then its gradient the other slope
-            limits = [ROUNDING[dtype], *[2 * ROUNDING[dtype] + 1e-4] * 2]
+            # rounding may give a number near 0 another sign, and then its gradient the other slope
+            of_gradients = 2 * ROUNDING[dtype] if slope == 1 else FLIPPED[dtype]
+            limits = [ROUNDING[dtype], of_gradients, of_gradients]
             found = compared(["result", "input gradient", "row gradient"], once, truth, limits)
             results.append((f"{'×'.join(map(str, size))}, slope {slope}", repeated(found, once, again)))
     return worst_of(results)
@@ -270,14 +273,15 @@ def check_layer(device: torch.device, dtype: torch.dtype, rehearsal: bool) -> Fo
             if x.dtype == torch.float64:
                 pyramid = type(pyramid)(dense_of(semantics, labels, None))
             with torch.autocast(device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled):
-                result = layer(x, pyramid, slope=0.2)
+                result = layer(x, pyramid)
             upstream = noise(device, *x.shape, seed=8).to(result.dtype)
             return [result.detach(), *torch.autograd.grad(result, [x, *layer.parameters()], upstream)]
 
         truth = passed(deepcopy(layer).double(), x.double(), theirs_of, False)
         found = passed(layer, x, ours_of, dtype != torch.float32)
         names = ["result", "input", *(name for name, _ in layer.named_parameters())]
-        results.append((f"{channels} channels", compared(names, found, truth, AUTOCAST[dtype])))
+        limits = [AUTOCAST[dtype], *[FLIPPED[dtype]] * (len(names) - 1)]
+        results.append((f"{channels} channels", compared(names, found, truth, limits)))
     return worst_of(results)
 
 
@@ -292,7 +296,7 @@ def check_generator(device: torch.device, name: str, dtype: torch.dtype, rehears
     pyramid = semantics.pyramid(labels)
     truth = images_of(precise, type(pyramid)(dense_of(semantics, labels, None)), torch.float64, device)
     found = images_of(generator, pyramid, dtype, device)
-    return compared(["images", "gradients"], found, truth, [AUTOCAST[dtype], 10 * AUTOCAST[dtype]])
+    return compared(["images", "gradients"], found, truth, [4 * AUTOCAST[dtype], 5 * FLIPPED[dtype]])
 
 
 def images_of(generator: SpadeGenerator, pyramid: object, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
