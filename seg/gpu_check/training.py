@@ -8,10 +8,12 @@ from seg.benchmark.cases import Case
 from seg.benchmark.whole_model import Network, TrainingStep, predicted_growth, variant_config
 from shared.benchmark.isolation import MIB, peak_above
 from shared.gpu_check.checks import Check, Found
-from shared.gpu_check.training import Training, resumes, same_losses, tells_of_memory
+from shared.gpu_check.training import Training, resumes, same_losses, tells_of_memory, waits
 
 STEPS, REHEARSED = 20, 3
 PRECISIONS = ("no", "bf16", "fp16")
+MOST_WAITS = 5
+"""Goal: so often at most the CPU waits for the GPU in a step."""
 SAME = 0.1
 """Goal: predicted over measured peak is that near 1."""
 
@@ -26,6 +28,7 @@ def checks_of(device: torch.device, rehearsal: bool) -> list[Check]:
             check = partial(same_losses, training_of(head, steps), device.type, precision)
             found.append(Check(f"{head}, {steps} steps, {precision}", check))
     found += [Check(f"{head}, resumed", partial(resumes, training_of(head, steps), device.type)) for head in heads]
+    found += [Check(f"{head}, waits for the GPU", partial(waits, training_of(head, steps), device, MOST_WAITS)) for head in heads]
     found.append(Check("a step that does not fit", partial(does_not_fit, device)))
     networks: list[Network] = ["tiny"] if rehearsal else ["resnet50", "efficientnet_lite0"]
     for backbone in networks:

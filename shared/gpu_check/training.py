@@ -5,9 +5,10 @@ import io
 import runpy
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from shared.benchmark.isolation import limit_memory
 from shared.config import TrainConfig
-from shared.gpu_check.checks import Found
+from shared.gpu_check.checks import Absent, Found
 from shared.run.directory import RunDirectory
 
 LOSSES = ("loss/", "generator/", "discriminator/")
@@ -140,6 +141,29 @@ def resumes(training: Training, device: str) -> Found:
     return Found({"tensors": float(len(theirs)), "different": float(len(different))}, same_curve and not different, note)
 
 
+def waits(training: Training, device: torch.device, most: int) -> Found:
+    """How often the CPU waits for the GPU in a step of training: the goal is at most `most` times.
+
+    Raises:
+        Absent: on a CPU.
+    """
+    if device.type != "cuda":
+        raise Absent("a CPU is not waited for")
+    counts = []
+    for steps in (training.steps, 2 * training.steps):
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                longer = replace(training, steps=steps)
+                require_success(longer.run(Path(folder) / "run", "--train.device", device.type, "--train.log_every", 1000))
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        counts.append(sum("synchronizing CUDA operation" in str(one.message) for one in warned))
+    found = (counts[1] - counts[0]) / training.steps
+    return Found({"a step": found, "in all": float(counts[1])}, note=f"goal, at most {most}: {'met' if found <= most else 'missed'}")
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """What has no deterministic form is warned of, and the comparison tells whether it matters."""
@@ -170,7 +194,7 @@ def limited(device: torch.device, limit: int) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, device.index)
         return
     import resource
 

@@ -6,10 +6,12 @@ import torch
 
 from shared.benchmark.isolation import MIB
 from shared.gpu_check.checks import Check, Found
-from shared.gpu_check.training import Training, resumes, same_losses, tells_of_memory
+from shared.gpu_check.training import Training, resumes, same_losses, tells_of_memory, waits
 
 STEPS, REHEARSED = 20, 2
 PRECISIONS = ("no", "bf16", "fp16")
+MOST_WAITS = 20
+"""Goal: so often at most the CPU waits for the GPU in a step."""
 DISCRIMINATORS: dict[str, tuple[object, ...]] = {
     "multiscale": (),
     "oasis": ("--discriminator.depth", 3),
@@ -28,6 +30,7 @@ def checks_of(device: torch.device, rehearsal: bool) -> list[Check]:
                 Check(f"{name}, {steps} steps, {precision}", partial(same_losses, training_of(name, steps), device.type, precision))
             )
     found += [Check(f"{name}, resumed", partial(resumes, training_of(name, steps), device.type)) for name in names]
+    found += [Check(f"{name}, waits for the GPU", partial(waits, training_of(name, steps), device, MOST_WAITS)) for name in names]
     return [*found, Check("a step that does not fit", partial(does_not_fit, device))]
 
 

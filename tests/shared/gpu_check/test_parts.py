@@ -210,7 +210,7 @@ def test_without_a_gpu_the_rehearsal_is_named(invoke: Invoke, tmp_path: Path, mo
 def test_rehearsal(tmp_path: Path, invoke: Invoke) -> None:
     """The whole command on the CPU, with Triton's interpreter."""
     pytest.importorskip("triton")
-    outcome = invoke("shared.gpu_check", "-o", tmp_path, "--rehearsal")
+    outcome = invoke("shared.gpu_check", "-o", tmp_path, "--rehearsal", "--seconds", 1200)
     rows = json.loads((tmp_path / "gpu_check.json").read_text())["rows"]
     assert outcome.status == 0, [row for row in rows if row["result"] in (WRONG, ERROR, NO_TIME)] or outcome.errors
     assert {row["section"] for row in rows} == {*SECTIONS}
