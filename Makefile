@@ -2,6 +2,7 @@
 # make paint   the page to paint on, with the generator that make demo trained; Ctrl-C ends it
 # make check   linter, formatter, type check and the tests that start no process and no whole program, in a minute or two
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
+# make gpu     prove the GPU of this machine, in seven minutes at most: runs/gpu_check/gpu_check.md
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make site    the documentation as a site, in site/; make wheel: the wheel and the source distribution, in dist/
 # make audit   known weaknesses of the pinned packages; asks the Python package index
@@ -17,7 +18,7 @@ DEMO := runs/demo
 # the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
 PYTEST_FLAGS ?= -n auto --dist worksteal
 
-.PHONY: demo paint check test lint install fuzz site wheel audit clean
+.PHONY: demo paint gpu check test lint install fuzz site wheel audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
@@ -27,6 +28,9 @@ demo: $(STAMP)
 
 paint: $(STAMP)
 	$(PY) -m synth.paint $(DEMO)/comparison/learned-seed0 --segmenter $(DEMO)/softmax --open
+
+gpu: $(STAMP)
+	$(PY) -m shared.gpu_check -o runs/gpu_check
 
 fuzz: $(STAMP)
 	$(PY) -m tests.fuzz --cases 1000

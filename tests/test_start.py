@@ -13,7 +13,7 @@ HEAVY = {
 }
 """None of these may be loaded by --help or by a refusal."""
 
-STARTED_BY_OTHERS = ("shared.benchmark.child",)
+STARTED_BY_OTHERS = ("shared.benchmark.child", "shared.gpu_check.machine", "seg.gpu_check", "synth.gpu_check")
 
 ASK = """
 import json, os, runpy, sys

@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[Literal["softmax", "embedding"], int | None]] = {
 """Head and rows of a band, by the name of the contestant."""
 
 
-Network = Literal["tiny", "resnet50"]
+Network = Literal["tiny", "efficientnet_lite0", "resnet50"]
 
 
 def variant_config(name: str, backbone: Network, dim: int) -> SegConfig:

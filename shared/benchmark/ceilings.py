@@ -51,38 +51,44 @@ class Work:
 def measure_ceilings(device: torch.device) -> Ceilings:
     """Measure in under two seconds. The fastest repetition counts: a ceiling that another process lowered is none."""
     on_gpu = device.type == "cuda"
-    size, dtype = (8192, torch.float16) if on_gpu else (1024, torch.float32)
     # ones, as pages that were never written are all one page of zeros, which stays in a cache
     source = torch.ones((2**30 if on_gpu else 2**27) // 4, device=device)
     target = torch.empty_like(source)
-    left = torch.randn(size, size, device=device, dtype=dtype)
-    product = torch.empty_like(left)
     return Ceilings(
-        copy=2 * source.nbytes / _fastest(lambda: target.copy_(source), device),
-        matrix=2 * size**3 / _fastest(lambda: torch.mm(left, left, out=product), device),
-        exponential=_exponential_rate(device),
+        copy=2 * source.nbytes / fastest(lambda: target.copy_(source), device),
+        matrix=matrix_rate(device, torch.float16 if on_gpu else torch.float32),
+        exponential=exponential_rate(device),
     )
 
 
-def _exponential_rate(device: torch.device) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product, at the precision that torch is set to."""
+    size = 8192 if device.type == "cuda" else 1024
+    left = torch.randn(size, size, device=device, dtype=dtype)
+    product = torch.empty_like(left)
+    return 2 * size**3 / fastest(lambda: torch.mm(left, left, out=product), device)
+
+
+def exponential_rate(device: torch.device) -> float:
+    """Base-2 exponentials per second."""
     if device.type == "cuda":
         from shared.benchmark.exponentials_triton import exponentials
 
         count = exponentials(device)
-        return count / _fastest(lambda: exponentials(device), device)
+        return count / fastest(lambda: exponentials(device), device)
     # results from 2⁻⁴⁰ on: denormal ones would be slow
     tile = -40 * torch.rand(2**16)  # 256 KiB, in a core's cache
     powers = torch.empty_like(tile)
-    return tile.numel() / _fastest(lambda: torch.exp2(tile, out=powers), device)
+    return tile.numel() / fastest(lambda: torch.exp2(tile, out=powers), device)
 
 
-def _fastest(call: Callable[[], Any], device: torch.device) -> float:
+def fastest(call: Callable[[], Any], device: torch.device) -> float:
     """Seconds of the fastest of the calls that fit into the measuring time, at least three."""
-    fastest, runs, begun = float("inf"), 0, time.perf_counter()
+    best, runs, begun = float("inf"), 0, time.perf_counter()
     while runs < 3 or time.perf_counter() - begun < MEASURING_SECONDS:
         started = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        fastest, runs = min(fastest, time.perf_counter() - started), runs + 1
-    return fastest
+        best, runs = min(best, time.perf_counter() - started), runs + 1
+    return best

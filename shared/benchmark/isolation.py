@@ -130,7 +130,8 @@ def limit_memory(limit: int, device: torch.device) -> None:
     """Let allocations fail that would take this process more than `limit` bytes beyond what it holds now, instead of the whole machine."""
     if device.type == "cuda":
         _, total = torch.cuda.mem_get_info(device)
-        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), device)
+        # the number, as torch takes no "cuda" without one here
+        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), device.index)
     elif (_PROCESS / "status").exists():
         import resource
 

@@ -8,7 +8,7 @@ import torch
 
 from shared.benchmark.ceilings import Ceilings, Work, measure_ceilings
 from shared.benchmark.contest import Contestant, Footprint, Limits, Result, run_contest
-from shared.benchmark.isolation import MIB, Failed, run_in_child
+from shared.benchmark.isolation import MIB, Failed, limit_memory, run_in_child
 from shared.benchmark.report import Curve, Plot, percent, result_table, save_plot, three_digits, to_markdown, to_text
 from shared.benchmark.timing import Timing, disturbance, time_interleaved
 
@@ -44,6 +44,16 @@ def child_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def result(contestant: str, **fields) -> Result:
     return Result("losses", {"classes": 19, "pixels": 100}, contestant, **fields)
+
+
+def test_the_limit_of_a_gpu_is_set_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch refuses the device "cuda" without one there, and takes None for the current one."""
+    found = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 40))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *arguments: found.append(arguments))
+    limit_memory(10, torch.device("cuda"))
+    limit_memory(100, torch.device("cuda", 1))
+    assert found == [(0.25, None), (1.0, 1)]
 
 
 # --- Timing -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""The checks of `python -m shared.gpu_check` that belong to synthesis."""
