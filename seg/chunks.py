@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from shared.kernels import run_in_threads
+from shared.kernels import places_of, run_in_threads
 from shared.precision import full_precision
 
 ALIGNMENT = 16
@@ -93,11 +93,6 @@ def sum_over_pixels(
         first.loss += share.loss
         first.classes += share.classes
     return first
-
-
-def places_of(mask: torch.Tensor, count: int) -> torch.Tensor:
-    """(count,) int64: where the mask is set, which is so often. `nonzero` would let a GPU wait for their number."""
-    return torch.nonzero_static(mask, size=count).squeeze(1)
 
 
 def chunks_of(labels: torch.Tensor, size: int) -> list[Chunk]:

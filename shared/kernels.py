@@ -93,6 +93,13 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def places_of(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """(count,) int64: where the mask (P,) is set, which is so often. `nonzero` would let a GPU wait for their number."""
+    if mask.device.type == "cpu":
+        return torch.nonzero_static(mask, size=count).squeeze(1)
+    return torch.searchsorted(mask.cumsum(0), torch.arange(1, count + 1, device=mask.device))
+
+
 @cache
 def kernel_obstacle(module: str) -> str:
     """Why a module of kernels, or Triton itself, cannot be loaded; empty where it can."""

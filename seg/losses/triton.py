@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from seg.chunks import computation_dtype, places_of
+from seg.chunks import computation_dtype
 from seg.kernels.triton.launches import (
     LARGEST_DIM,
     class_launch,
@@ -34,7 +34,7 @@ from seg.kernels.triton.launches import (
 from seg.losses.chunked import chunked_loss
 from seg.losses.objective import Implementation, LossAndGradients, Objective
 from seg.neighbours.triton import require_triton
-from shared.kernels import kernels_agree, kernels_missing
+from shared.kernels import kernels_agree, kernels_missing, places_of
 
 LARGEST_NEIGHBOURS = 32
 MOST_CHECKED_CLASSES = 200

@@ -16,6 +16,7 @@ from shared.class_tables import READERS
 from shared.constants import IGNORE_INDEX
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError, choose
+from shared.kernels import places_of
 from synth.kernels.columns import columns_of
 from synth.semantics.layout import DenseLayout, GatheredLayout, SemanticPyramid
 
@@ -182,7 +183,7 @@ class Semantics(nn.Module):
         # one list: each look at a number lets a GPU wait
         lowest, highest, count = torch.cat([ends.long(), occurs.sum()[None]]).tolist()
         check_labels(lowest, highest, self.num_classes)
-        present = torch.nonzero_static(occurs, size=count).squeeze(1)
+        present = places_of(occurs, count)
         ids = (occurs.cumsum(0) - 1)[kinds]
 
         def kernel_rows(kernel: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shared.kernels import places_of
 from synth.kernels.bags import Bags
 from synth.kernels.rows import Pair, sum_rows
 
@@ -57,7 +58,7 @@ class Patches:
     @cached_property
     def _inside(self) -> Tensor:
         """(num_inside,) int64: which members are inside of the map, in the order of their memory."""
-        return torch.nonzero_static((self.members < self.num_ids).flatten(), size=self.num_inside).squeeze(1)
+        return places_of((self.members < self.num_ids).flatten(), self.num_inside)
 
     @cached_property
     def taps(self) -> Bags:
