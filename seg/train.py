@@ -37,7 +37,7 @@ from shared.data.loader import BatchLoader, build_eval_loader, build_train_loade
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
-from shared.precision import of_one_size, prepare_training
+from shared.precision import of_one_size, prepare_training, switches_kept
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
@@ -120,6 +120,7 @@ def shares_of(weights: torch.Tensor) -> torch.Tensor:
     return (world_size() * weights / total).float()
 
 
+@switches_kept()
 def train(config: SegConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train

@@ -15,8 +15,21 @@ from typing import Any
 import torch
 
 
+@contextmanager
+def switches_kept() -> Iterator[None]:
+    """Afterwards all switches are where they were: a training in a process that does other things is to leave them alone."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    deterministic, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+
+
 def prepare_training(device: torch.device, *, tf32: bool, deterministic: bool) -> None:
-    """Set for the rest of this process how a GPU computes. To be called before it has computed anything; a CPU is left alone.
+    """Set how a GPU computes from now on, see `switches_kept`. A CPU is left alone.
 
     Args:
         tf32: for products of matrices and for convolutions.

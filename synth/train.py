@@ -14,7 +14,7 @@ from shared.data.spec import DatasetSpec
 from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.precision import of_one_size, prepare_training
+from shared.precision import of_one_size, prepare_training, switches_kept
 from shared.run.checkpoint import TrainingState, read_newest
 from shared.run.directory import RunDirectory
 from shared.run.guards import UpdateGuard
@@ -41,6 +41,7 @@ SAMPLES = 6
 MEMORY_ADVICE = "Lower train.batch_size or input.size, or set train.recompute to true"
 
 
+@switches_kept()
 def train(config: SynthConfig) -> None:
     """Run, or continue, the training that `config` describes."""
     settings = config.train

@@ -57,7 +57,8 @@ class Training:
             RuntimeError: the program did not succeed.
         """
         with tempfile.TemporaryDirectory() as folder:
-            more = ["--train.device", device, "--train.precision", precision, "--train.threads", 1]
+            # a GPU's float32 is to have the digits of a CPU's
+            more = ["--train.device", device, "--train.precision", precision, "--train.threads", 1, "--train.tf32", "false"]
             require_success(self.run(Path(folder) / "run", *more))
             return losses_of(Path(folder) / "run")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.fid.features import EncoderFeatures, FeatureNetwork
-from shared.precision import full_precision, of_one_size, prepare_training
+from shared.precision import full_precision, of_one_size, prepare_training, switches_kept
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BACKENDS: Any = torch.backends
@@ -37,6 +37,15 @@ def test_a_training_on_the_cpu_changes_nothing() -> None:
     prepare_training(CPU, tf32=True, deterministic=True)
     with of_one_size(CPU):
         assert state() == before
+
+
+def test_a_training_leaves_the_switches_as_they_were() -> None:
+    before = [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()]
+    with pytest.raises(ZeroDivisionError), switches_kept():
+        prepare_training(GPU, tf32=True, deterministic=True)
+        assert torch.get_float32_matmul_precision() == "high"
+        raise ZeroDivisionError
+    assert before == [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()]
 
 
 @pytest.mark.parametrize(("tf32", "products", "switch"), [(True, "high", "tf32"), (False, "highest", "ieee")])
