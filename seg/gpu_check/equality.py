@@ -223,20 +223,19 @@ def check_separation(device: torch.device, sizes: Sequence[Size]) -> Found:
 
 
 def check_head(device: torch.device, neighbours: int | None) -> Found:
-    """The head alone, from features to a loss and its gradients, against itself on the CPU in float64; and its predictions."""
+    """The head alone, from features to a loss and its gradients, against itself in float64; and its predictions."""
     torch.manual_seed(0)
     head = EmbeddingHead(24, 30, num_neighbours=neighbours)
-    features, labels = torch.randn(2, 24, 9, 13), torch.randint(-1, 30, (2, 33, 51))
+    features, labels = torch.randn(2, 24, 9, 13, device=device), torch.randint(-1, 30, (2, 33, 51), device=device)
     results, predicted = [], []
-    for where, dtype, impl in ((torch.device("cpu"), torch.float64, "reference"), (device, torch.float32, "auto")):
+    for dtype, impl in ((torch.float64, "reference"), (torch.float32, "auto")):
         head.impl = impl
-        here = head.to(where, dtype)
-        given = features.to(where, dtype).requires_grad_()
-        parameters = [parameter for parameter in here.parameters() if parameter.requires_grad]
-        loss = here.loss(given, labels.to(where))
-        gradients = torch.autograd.grad(loss, [given, *parameters])
-        results.append([part.detach().cpu().double() for part in (loss, *gradients)])
-        predicted.append(here.predict(given, (33, 51)).cpu())
+        head.to(device, dtype)
+        given = features.to(dtype).requires_grad_()
+        loss = head.loss(given, labels)
+        gradients = torch.autograd.grad(loss, [given, *head.parameters()])
+        results.append([loss.detach(), *gradients])
+        predicted.append(head.predict(given, (33, 51)))
     truth, ours = results
     agree = float((predicted[0] == predicted[1]).double().mean())
     found = compared(["loss", "features", *(f"parameter {number}" for number in range(len(truth) - 2))], ours, truth, 5e-4)

@@ -19,10 +19,10 @@ class Stage(NamedTuple):
 
 MACHINE, SEG, SYNTH = "shared.gpu_check.machine", "seg.gpu_check", "synth.gpu_check"
 STAGES = (
-    Stage(0.1, (Part(("machine",), MACHINE, 1),)),
+    Stage(0.2, (Part(("machine",), MACHINE, 1),)),
     # equalities take their time on the CPU, compiling
     Stage(
-        0.55,
+        0.6,
         (
             Part(("equality",), SEG, 7),
             Part(("equality",), SYNTH, 3),
@@ -30,12 +30,12 @@ STAGES = (
             Part(("training",), SYNTH, 4),
         ),
     ),
-    Stage(0.77, (Part(("speed", "thresholds"), SEG, 1),)),
+    Stage(0.8, (Part(("speed", "thresholds"), SEG, 1),)),
     Stage(1.0, (Part(("speed", "thresholds"), SYNTH, 1),)),
 )
 REHEARSAL = tuple(
     Stage(until, (Part(sections, program, 1),))
-    for until, sections, program in ((0.1, ("machine",), MACHINE), (0.55, SECTIONS[1:], SEG), (1.0, SECTIONS[1:], SYNTH))
+    for until, sections, program in ((0.2, ("machine",), MACHINE), (0.6, SECTIONS[1:], SEG), (1.0, SECTIONS[1:], SYNTH))
 )
 """One process each, as most of its time goes into starting them."""
 

@@ -44,9 +44,12 @@ def table_of(rows: Sequence[Row]) -> Grid:
 
 
 def plots_of(rows: Sequence[Row]) -> list[Plot]:
-    """Time and memory against the number of classes, for every group of the benchmarks."""
+    """Time and memory against the number of classes, for the groups of the benchmarks that have several."""
     plots = []
-    for group in dict.fromkeys(row.setting["plot"] for row in rows if "plot" in row.setting):
+    settings = [row.setting for row in rows if "plot" in row.setting]
+    for group in dict.fromkeys(setting["plot"] for setting in settings):
+        if len({setting["x"] for setting in settings if setting["plot"] == group}) < 2:
+            continue  # no curve
         for kind, figure in FIGURES.items():
             curves: dict[str, dict[float, float]] = {}
             for row in rows:

@@ -125,6 +125,8 @@ def test_the_worst_of_several_sizes() -> None:
 ROWS = [
     Row("equality", "seg.gpu_check", "loss", EQUAL, {"error": 1e-7}),
     Row("speed", "seg.gpu_check", "exact", MEASURED, {"ms": 2.0, "peak MiB": 3.0}, setting={"plot": "losses", "curve": "exact", "x": 19}),
+    Row("speed", "seg.gpu_check", "exact", MEASURED, {"ms": 4.0, "peak MiB": 3.0}, setting={"plot": "losses", "curve": "exact", "x": 150}),
+    Row("speed", "synth.gpu_check", "step", MEASURED, {"ms": 1.0}, setting={"plot": "one size alone", "curve": "step", "x": 19}),
     Row("speed", "seg.gpu_check", "ratios", MEASURED, {"×": 6.0, "of floor": 0.3}, goals={"×": 5.0, "of floor": 0.4}),
 ]
 
@@ -133,9 +135,10 @@ def test_report(tmp_path: Path) -> None:
     write_report(tmp_path, environment(), ROWS, plots=True)
     page, content = (tmp_path / "gpu_check.md").read_text(), json.loads((tmp_path / "gpu_check.json").read_text())
     assert "seg: loss" in page and "× 6 (goal 5: met), of floor 0.3 (goal 0.4: missed)" in page
-    assert [row["name"] for row in content["rows"]] == ["loss", "exact", "ratios"] and content["verdict"] == "1 equalities hold"
+    assert [row["name"] for row in content["rows"]] == ["loss", "exact", "exact", "step", "ratios"]
+    assert content["verdict"] == "1 equalities hold"
     assert {path.name for path in tmp_path.glob("*.png")} == {"losses_time.png", "losses_memory.png"}
-    assert len(table_of(ROWS).rows) == 3 and len(plots_of(ROWS)) == 2
+    assert len(table_of(ROWS).rows) == 5 and len(plots_of(ROWS)) == 2
     assert verdict([*ROWS, Row("equality", "p", "n", WRONG)]) == "1 equalities hold; 1 × WRONG"
     assert figures_of(Row("speed", "p", "n", MEASURED, {"kind": "bytes", "share": 0.5})) == "kind bytes, share 0.5"
 
