@@ -90,7 +90,7 @@ def main(ccp: Path, output: Path, seed: int) -> None:
     folder = ["--data.name", "folder", "--data.root", ccp, "--data.folder.name", "ccp", "--data.folder.ignore_value", "null"]
     run(codes, "shared.data", "codes", *folder, "--data.num_workers", 0, "--width", 32, "-o", codes)
 
-    every, workers = ["--data.ignore_classes", "null"], ["--data.num_workers", 2]
+    every, workers = ["--data.ignore_classes", "null"], ["--data.num_workers", 0]
     found: dict[str, object] = {"held out": [names[index] for index in held]}
 
     def keep(title: str, figures: object) -> None:
