@@ -37,7 +37,7 @@ from shared.data.loader import BatchLoader, build_eval_loader, build_train_loade
 from shared.data.sampling import count_once, read_statistics
 from shared.data.spec import SegmentationDataset
 from shared.distributed import first_one_first, is_first, my_share, rank, sum_over_processes, wait_for_all, world_size
-from shared.precision import of_one_size, prepare_training, switches_kept
+from shared.precision import prepare_training, switches_kept
 from shared.run.checkpoint import TrainingState
 from shared.run.directory import EVALUATION, RunDirectory
 from shared.run.guards import UpdateGuard, require_finite
@@ -210,7 +210,7 @@ def train(config: SegConfig) -> None:
         seed_step(settings.seed, step, rank())
         passes = [next(batches) for _ in range(settings.accumulation)]
         terms: dict[str, torch.Tensor] = {}
-        with guard.update(step) as names, of_one_size(device):
+        with guard.update(step) as names:
             weights = valid_weights(passes, class_weights)
             # as numbers: to copy them to a GPU would wait for it
             for batch, weight, share in zip(passes, weights.tolist(), shares_of(weights).tolist()):

@@ -49,17 +49,6 @@ def prepare_training(device: torch.device, *, tf32: bool, deterministic: bool) -
 
 
 @contextmanager
-def of_one_size(device: torch.device) -> Iterator[None]:
-    """Within, a GPU tries the ways to convolve at each new size and keeps the fastest: worth it where sizes are few, as in training."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
-@contextmanager
 def full_precision(*, convolutions: bool = True) -> Iterator[None]:
     """Within, float32 products have the digits of float32, whatever the switches say."""
     undo = [_switch_products_off(), *([_switch_convolutions_off()] if convolutions else [])]

@@ -14,7 +14,7 @@ from shared.data.spec import DatasetSpec
 from shared.distributed import is_first, rank, world_size
 from shared.embedding_file import ClassEmbeddings
 from shared.errors import InputError
-from shared.precision import of_one_size, prepare_training, switches_kept
+from shared.precision import prepare_training, switches_kept
 from shared.run.checkpoint import TrainingState, read_newest
 from shared.run.directory import RunDirectory
 from shared.run.guards import UpdateGuard
@@ -138,7 +138,7 @@ def train(config: SynthConfig) -> None:
             set_rate(optimizer, rate * factor)
         seed_step(settings.seed, step, rank())
         passes = [next(stream).to(device) for _ in range(settings.accumulation)]
-        with guard.update(step) as names, of_one_size(device):
+        with guard.update(step) as names:
             names += [name for batch in passes for name in batch.names]
             means.add(step_once(passes, judged=takes_part(step, config)))
         if average is not None and settings.ema_decay is not None:

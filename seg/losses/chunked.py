@@ -223,6 +223,12 @@ def chunked_loss(
     return LossAndGradients(loss) if gradient is None else LossAndGradients(loss, (gradient, sums.classes))
 
 
+def _sum_of_rows(classes: torch.Tensor, ids: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(C, D) sums of the values (n, D) of each id. In a fixed order on GPUs too, where index_add adds up as its threads come."""
+    sums = torch.zeros_like(classes)
+    return sums.index_put_((ids,), values, accumulate=True) if ids.is_cuda else sums.index_add_(0, ids, values)
+
+
 class _NeighbourSums:
     """Loss and class gradient of some pixels, see `seg.chunks.PixelSums`."""
 
@@ -257,5 +263,5 @@ class _NeighbourSums:
         slopes.mul_(2 if is_squared else distances.reciprocal().masked_fill_(distances == 0, 0))
         by_offset = F.embedding(candidates, self._embeddings).sub_(chunk).mul_(slopes[..., None])  # (K+1, v, D), offset = candidate − pixel
         # a sum per chunk, then a sum of sums: one running float32 sum over all pixels would lose digits
-        self.classes += torch.zeros_like(self._embeddings).index_add_(0, candidates.flatten(), by_offset.flatten(0, 1))
+        self.classes += _sum_of_rows(self._embeddings, candidates.flatten(), by_offset.flatten(0, 1))
         return by_offset.sum(0).neg_().T

@@ -22,7 +22,7 @@ from shared.run.directory import RunDirectory
 
 LOSSES = ("loss/", "generator/", "discriminator/")
 """How the metrics begin that are terms of a loss."""
-GROWTH = {"no": (3e-4, 1.5), "bf16": (2e-2, 4.0), "fp16": (5e-2, 2.0)}
+GROWTH = {"no": (3e-4, 2.0), "bf16": (2e-2, 4.0), "fp16": (5e-2, 2.0)}
 """Relative tolerance of a loss before the first update, and its growth per step: rounding moves weights, as Adam's first updates are as
 long for small gradients as for large ones, and weights move losses; float16 also leaves updates out until it has found its scale."""
 MOST = 0.3

@@ -6,7 +6,7 @@ Shapes: B bags, E entries, R rows, O channels; tiles of BLOCK_B bags and BLOCK_O
 Bytes that have to move: the indices of the entries, every used row once and the results, O·(R + B)·size + 8·(E + B). A row that many
 bags use comes from the caches, at E·O·size bytes, which bound the kernel where bags are long: nine rows for a patch of a 3×3 kernel.
 
-Checked in Triton's interpreter and by compiling for sm_90. Nothing here has run on a GPU.
+Checked in Triton's interpreter, by compiling for sm_90, and on an H200 (docs/results/gpu).
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ result 2·P·C·b; the sums 3·P·C·b, or 2·P·C·b without an activation; the
 
 Memory beyond inputs and results: the sums of the segments, 8·C bytes for each of them, at most U + P/256.
 
-Checked in Triton's interpreter and by compiling for sm_90. Nothing here has run on a GPU.
+Checked in Triton's interpreter, by compiling for sm_90, and on an H200 (docs/results/gpu).
 """
 
 from dataclasses import dataclass

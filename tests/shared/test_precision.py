@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.fid.features import EncoderFeatures, FeatureNetwork
-from shared.precision import full_precision, of_one_size, prepare_training, switches_kept
+from shared.precision import full_precision, prepare_training, switches_kept
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BACKENDS: Any = torch.backends
@@ -18,7 +18,7 @@ SWITCHES = [BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul, BACKENDS.cudnn.conv, B
 
 def state() -> list[Any]:
     switches = [switch.fp32_precision for switch in SWITCHES]
-    return [*switches, torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark]
+    return [*switches, torch.are_deterministic_algorithms_enabled()]
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_training_on_the_cpu_changes_nothing() -> None:
     before = state()
     prepare_training(CPU, tf32=True, deterministic=True)
-    with of_one_size(CPU):
-        assert state() == before
+    assert state() == before
 
 
 def test_a_training_leaves_the_switches_as_they_were() -> None:
@@ -53,17 +52,11 @@ def test_products_and_convolutions_stand_alike(tf32: bool, products: str, switch
     prepare_training(GPU, tf32=tf32, deterministic=False)
     assert torch.get_float32_matmul_precision() == products and torch.backends.cudnn.allow_tf32 == tf32
     assert SWITCHES[0].fp32_precision == switch and not torch.are_deterministic_algorithms_enabled()
-    before = state()
-    with of_one_size(GPU):
-        assert torch.backends.cudnn.benchmark
-    assert state() == before
 
 
-def test_a_repeatable_training_tries_no_other_ways_to_convolve() -> None:
+def test_a_repeatable_training() -> None:
     prepare_training(GPU, tf32=True, deterministic=True)
     assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    with of_one_size(GPU):
-        assert not torch.backends.cudnn.benchmark
 
 
 def test_full_precision_is_put_back_after_errors_too() -> None:
