@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from seg.labelling import predict_tiles, require_tile
 from seg.trained import TrainedSegmenter, load_segmenter
 from shared.data.given import GivenImage, image_from, is_one
 from shared.data.pictures import MAX_PIXELS
+from shared.opened import OpenedRun
 from shared.run.directory import RunDirectory
 from shared.run.training import choose_device
 from shared.visualise import colour_label_map, save_png
@@ -49,7 +50,15 @@ class Segmentation:
         save_png(self.ids, Path(path))
 
 
-class ImageSegmenter:
+class SegmentOptions(TypedDict, total=False):
+    """Those of `ImageSegmenter.segment`."""
+
+    views: ViewConfig | None
+    tile: tuple[int, int] | None
+    max_pixels: int
+
+
+class ImageSegmenter(OpenedRun[TrainedSegmenter]):
     """A trained network that labels images. See `load`.
 
     Attributes:
@@ -57,25 +66,12 @@ class ImageSegmenter:
         trained: the network, with the settings of its run.
     """
 
-    def __init__(self, trained: TrainedSegmenter, device: torch.device, run: str) -> None:
-        self.trained, self.device, self.run = trained, device, run
-        self.class_names = trained.spec.class_names
-
     # a path is an iterable of letters, and an array one of rows: the first of the two that fits counts
     @overload
-    def segment(  # type: ignore[overload-overlap]
-        self, images: GivenImage, *, views: ViewConfig | None = None, tile: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
-    ) -> Segmentation: ...
+    def segment(self, images: GivenImage, **options: Unpack[SegmentOptions]) -> Segmentation: ...  # type: ignore[overload-overlap]
 
     @overload
-    def segment(
-        self,
-        images: Iterable[GivenImage],
-        *,
-        views: ViewConfig | None = None,
-        tile: tuple[int, int] | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> list[Segmentation]: ...
+    def segment(self, images: Iterable[GivenImage], **options: Unpack[SegmentOptions]) -> list[Segmentation]: ...
 
     def segment(
         self,

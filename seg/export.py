@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from seg.model import EmbeddingSegmenter, Segmenter, unit_norm
+from seg.model import EmbeddingSegmenter, Segmenter
 from seg.networks.upsampling import resize
 from seg.trained import TrainedSegmenter, export, load_segmenter
+from seg.unit_vectors import unit_norm
 from shared.files.graph_file import Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program

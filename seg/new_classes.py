@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from seg.losses import exact_cross_entropy
-from seg.model import EmbeddingSegmenter, unit_norm
+from seg.model import EmbeddingSegmenter
+from seg.unit_vectors import unit_norm
 from shared.constants import IGNORE_INDEX
 from shared.data.loader import BatchLoader
 

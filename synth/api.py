@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from shared.data.given import is_one, label_map_from
 from shared.data.pictures import MAX_PIXELS
 from shared.data.transforms import SynthMode
 from shared.errors import InputError
+from shared.opened import OpenedRun
 from shared.run.training import choose_device
 from synth.images.layout_files import label_rules
 from synth.images.layout_images import LayoutImagesConfig, LayoutMaker, load_changed
@@ -22,7 +23,18 @@ GivenLabels = str | PathLike[str] | np.ndarray | torch.Tensor
 """A label file, with the numbers of the training data's label files; or (H, W) class ids, −1 where they are ignored."""
 
 
-class ImageGenerator:
+class MakeOptions(TypedDict, total=False):
+    """Those of `ImageGenerator.make`."""
+
+    seed: int
+    style: int | str | None
+    size: tuple[int, int] | None
+    mode: SynthMode | None
+    instances: str | PathLike[str] | None
+    max_pixels: int
+
+
+class ImageGenerator(OpenedRun[TrainedGenerator]):
     """A trained generator that makes images of label maps. See `load`.
 
     Attributes:
@@ -30,36 +42,12 @@ class ImageGenerator:
         trained: the networks, with the settings of their run.
     """
 
-    def __init__(self, trained: TrainedGenerator, device: torch.device, run: str) -> None:
-        self.trained, self.device, self.run = trained, device, run
-        self.class_names = trained.spec.class_names
-
     # a path is an iterable of letters, and an array one of rows: the first of the two that fits counts
     @overload
-    def make(  # type: ignore[overload-overlap]
-        self,
-        label_maps: GivenLabels,
-        *,
-        seed: int = 0,
-        style: int | str | None = None,
-        size: tuple[int, int] | None = None,
-        mode: SynthMode | None = None,
-        instances: str | PathLike[str] | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> np.ndarray: ...
+    def make(self, label_maps: GivenLabels, **options: Unpack[MakeOptions]) -> np.ndarray: ...  # type: ignore[overload-overlap]
 
     @overload
-    def make(
-        self,
-        label_maps: Iterable[GivenLabels],
-        *,
-        seed: int = 0,
-        style: int | str | None = None,
-        size: tuple[int, int] | None = None,
-        mode: SynthMode | None = None,
-        instances: str | PathLike[str] | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> list[np.ndarray]: ...
+    def make(self, label_maps: Iterable[GivenLabels], **options: Unpack[MakeOptions]) -> list[np.ndarray]: ...
 
     def make(
         self,

@@ -21,10 +21,7 @@ def files_of(root: Path) -> dict[str, Path]:
 
 def imports_of(path: Path, files: dict[str, Path]) -> Iterator[tuple[str, bool]]:
     """(module of ours, whether it is imported inside a function), for every import of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))]
-    inside = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
+    for node, inside in _nodes_of(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -34,7 +31,15 @@ def imports_of(path: Path, files: dict[str, Path]) -> Iterator[tuple[str, bool]]
         for name in names:
             if name.split(".")[0] in PACKAGES:
                 # `from a.b import c`: c is a module, or a name of a.b
-                yield (name if name in files else name.rsplit(".", 1)[0]), id(node) in inside
+                yield (name if name in files else name.rsplit(".", 1)[0]), inside
+
+
+def _nodes_of(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node that may hold an import or is one, and whether it lies inside a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield child, inside
+            yield from _nodes_of(child, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
 def graph_of(imports: dict[str, list[tuple[str, bool]]]) -> dict[str, set[str]]:

@@ -1,5 +1,6 @@
 """Options and limits of the whole suite, and programs run as a user runs them."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -11,7 +12,7 @@ import torch
 from hypothesis import settings
 
 from tests.launcher import Launcher
-from tests.programs import Outcome, invoke_program
+from tests.programs import Outcome, invoke_program, quicken_programs
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Of several processes that share the tests (`-n`), each takes its share of the cores, and so do the programs that it starts."""
+    quicken_programs()
     if hasattr(config, "workerinput"):
         threads = max(1, (os.cpu_count() or 1) // config.workerinput["workercount"])
         torch.set_num_threads(threads)
@@ -42,6 +44,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=NOT_QUICK))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """What the collection left stays, so that the garbage collector need not go through it at every test."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.programs import quicken_programs
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,6 +86,8 @@ class Launcher:
 def _serve() -> None:
     for module in (
         "numba",
+        "timm",
+        "torch._dynamo",
         "torch.utils.tensorboard",
         "seg.training.memory",
         "seg.training.monitoring",
@@ -91,6 +95,7 @@ def _serve() -> None:
         "synth.training.step",
     ):
         importlib.import_module(module)
+    quicken_programs()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

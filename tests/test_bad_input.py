@@ -15,7 +15,8 @@ from shared.embedding_file import ClassEmbeddings
 from tests.small import require_one_line, save_image, save_labels
 
 Invoke = Callable[..., Any]
-SMALL = ["--data.num_workers", 0, "--train.steps", 2, "--train.batch_size", 1, "--train.eval_every", 2, "--model.width", 16]
+SHORT = ["--data.num_workers", 0, "--train.steps", 2, "--train.batch_size", 1, "--train.eval_every", 2, "--model.width", 16]
+SMALL = [*SHORT, "--model.backbone", "tiny"]
 SCENES = [*SMALL, "--data.scenes.height", 32, "--data.scenes.width", 32, "--data.scenes.train_length", 2, "--data.scenes.val_length", 2]
 
 
@@ -37,7 +38,9 @@ def train_on(folder: Path, *extra: object) -> list[object]:
 
 
 def test_the_correct_folder_trains(folder: Path, invoke: Invoke) -> None:
-    outcome = invoke(*train_on(folder))
+    """With the encoder that is chosen for files where none is given."""
+    data = ["--data.name", "folder", "--data.root", folder, "--loss.num_neighbours", 2]
+    outcome = invoke("seg.train", *SHORT, *data, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors
 
 

@@ -74,18 +74,43 @@ def small_input(config: dict[str, Any]) -> Options:
     return [part for key, size in (("crop", [32, 32]), ("resize", [28, 36])) if key in given for part in (f"--input.{key}", size)]
 
 
-@pytest.mark.parametrize("path", [*SEG, CONFIGS / "data/own_16bit.yaml"], ids=lambda path: path.stem)
-def test_segmentation_runs_from_end_to_end(
-    path: Path, small_data: Callable[..., Options], made: Callable[[str], Path], invoke: Invoke, tmp_path: Path
-) -> None:
+def first_of(kind: Callable[[dict[str, Any]], Any], paths: Sequence[Path]) -> list[Path]:
+    """Of the configs of one kind the first: what follows from the settings that they share is tested with it."""
+    kinds: dict[Any, Path] = {}
+    for path in paths:
+        kinds.setdefault(kind(yaml.safe_load(path.read_text())), path)
+    return list(kinds.values())
+
+
+OWN_DATA = CONFIGS / "data/own_16bit.yaml"
+WHOLE_SEG = [OWN_DATA, *first_of(lambda config: (config["data"]["name"], config.get("head")), SEG)]
+
+
+def training_of(path: Path, small_data: Callable[..., Options]) -> Options:
     config = yaml.safe_load(path.read_text())
     base: Options = ["--config", path] if "data" in config else ["--data", path]
-    data = config.get("data", config)
-    command = ["seg.train", *base, *small_data(data), *SMALL_SEG, *small_input(config), "--run_dir", "run"]
-    assert "checked labels and sizes" in run(invoke, *command, "--train.stop_after", 2) or data["name"] == "scenes"
-    assert "run: continuing after step 2" in run(invoke, *command)
+    data = small_data(config.get("data", config))
+    return ["seg.train", *base, *data, *SMALL_SEG, *small_input(config), "--run_dir", "run"]
+
+
+def require_evaluations() -> None:
     steps = [line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()) if "val/miou" in line]
     assert steps == [2, 3]
+
+
+@pytest.mark.parametrize("path", [path for path in SEG if path not in WHOLE_SEG], ids=lambda path: path.stem)
+def test_segmentation_trains(path: Path, small_data: Callable[..., Options], invoke: Invoke) -> None:
+    run(invoke, *training_of(path, small_data))
+    require_evaluations()
+
+
+@pytest.mark.parametrize("path", WHOLE_SEG, ids=lambda path: path.stem)
+def test_segmentation_runs_from_end_to_end(path: Path, small_data: Callable[..., Options], invoke: Invoke) -> None:
+    config, command = yaml.safe_load(path.read_text()), training_of(path, small_data)
+    scenes = config.get("data", config)["name"] == "scenes"
+    assert "checked labels and sizes" in run(invoke, *command, "--train.stop_after", 2) or scenes
+    assert "run: continuing after step 2" in run(invoke, *command)
+    require_evaluations()
 
     run(invoke, "seg.evaluate", "run", "--batch_size", 2, "-o", "figures.json")
     at_the_end, again = (json.loads(Path(file).read_text()) for file in ("run/evaluation.json", "figures.json"))
@@ -113,18 +138,22 @@ def test_segmentation_runs_from_end_to_end(
 # --- Segmentation: the networks in their own sizes --------------------------------------------------------------------------
 
 
-def networks() -> list[Path]:
-    """A config for each network that the configs have, by encoder and normalisation."""
-    kinds: dict[tuple[Any, ...], Path] = {}
-    for path in SEG:
-        config = yaml.safe_load(path.read_text())
-        model = config.get("model", {})
-        kinds.setdefault((model.get("backbone"), model.get("norm")), path)
-    return list(kinds.values())
+NETWORKS = ["paper/coco_lvis_resnet50_embedding_gn", "paper/coco_lvis_resnet50_embedding_4gpu"]
+NETWORKS += ["paper/ade20k_mobilenet_v2_embedding", "camvid_cpu"]
+"""ResNet-101 is ResNet-50 with more blocks, and left out."""
 
 
-@pytest.mark.parametrize("path", networks(), ids=lambda path: path.stem)
-def test_whole_network_and_its_memory(path: Path, made: Callable[[str], Path], invoke: Invoke) -> None:
+def test_every_encoder_and_normalisation_is_among_the_networks() -> None:
+    def kinds(paths: Sequence[Path]) -> set[tuple[str, Any]]:
+        models = [yaml.safe_load(path.read_text()).get("model", {}) for path in paths]
+        return {(name, model.get(name)) for model in models for name in ("backbone", "norm")} - {("norm", None)}
+
+    assert kinds([CONFIGS / f"seg/{name}.yaml" for name in NETWORKS]) == kinds(SEG) - {("backbone", "resnet101")}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_network_and_its_memory(name: str, made: Callable[[str], Path], invoke: Invoke) -> None:
+    path = CONFIGS / f"seg/{name}.yaml"
     data = yaml.safe_load(path.read_text())["data"]["name"]
     root = [] if data == "scenes" else ["--data.root", made(data)]
     output = run(invoke, "seg.train", "--config", path, *root, "--model.pretrained", "false", "--data.num_workers", 0, "--dry-run")
@@ -166,8 +195,11 @@ def quick_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
         return outcome.status, time.perf_counter() - began
 
     monkeypatch.setattr(CommandLog, "_run", run_here)
-    monkeypatch.setattr("synth.training.schedule.STATISTICS_BATCHES", 2)
     monkeypatch.setattr("shared.report.render.to_html", lambda report: "")
+
+
+WHOLE_SYNTH = first_of(lambda config: tuple(sorted(config["semantics"])), [CONFIGS / "synth/demo.yaml", *SYNTH])
+"""These are trained with all their semantics, and others with the last of the same ones."""
 
 
 def small_images(config: dict[str, Any]) -> Options:
@@ -180,8 +212,11 @@ def small_images(config: dict[str, Any]) -> Options:
 
 
 def fewer_variants(config: dict[str, Any]) -> Options:
-    """Of many variants one of each kind: unchanged, with embeddings of its own, trained otherwise, and with semantics of its own."""
-    kinds = {tuple(sorted(variant)): (name, variant) for name, variant in reversed(config.get("variants", {}).items())}
+    """Of many variants one of each kind: unchanged, with embeddings of its own, trained otherwise, and with (two) semantics of its own."""
+    kinds = {
+        tuple(sorted(variant)): (name, variant | {"semantics": variant["semantics"][::3]} if "semantics" in variant else variant)
+        for name, variant in reversed(config.get("variants", {}).items())
+    }
     if not kinds:
         return []
     base = "segmentation.json"
@@ -203,7 +238,8 @@ def test_synthesis_runs_from_end_to_end(
     )
     given = ["--embeddings", runs / "embedding/class_embeddings.safetensors", "--segmenter", runs / "softmax"]
     command = ["synth.compare", "--config", path, *small_data(data), *SMALL_SYNTH, *small_images(config), *fewer_variants(config), *given]
-    run(invoke, *command, "--run_dir", "comparison")
+    fewer: Options = [] if path in WHOLE_SYNTH else ["--semantics", json.dumps(config["semantics"][-1:])]
+    run(invoke, *command, *fewer, "--run_dir", "comparison")
     report = json.loads(Path("comparison/report/report.json").read_text())
     assert report["runs"] and all({"FD-seg", "KD-seg", "mIoU"} <= arm["scores"].keys() for arm in report["runs"])
 

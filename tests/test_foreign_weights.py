@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ def backbone() -> tuple[State, Callable[[Path], nn.Module]]:
 
 
 def smp_encoder() -> tuple[State, Callable[[Path], nn.Module]]:
-    state = SmpNetwork("smp/unet/resnet18", 5).backbone.state_dict()
-    return state, lambda path: SmpNetwork("smp/fpn/resnet18", 3, weights=path).backbone
+    state = SmpNetwork("smp/unet/timm-mobilenetv3_small_minimal_100", 5).backbone.state_dict()
+    return state, lambda path: SmpNetwork("smp/fpn/timm-mobilenetv3_small_minimal_100", 3, weights=path).backbone
 
 
 def vgg() -> tuple[State, Callable[[Path], nn.Module]]:
@@ -56,7 +57,7 @@ def style_encoder() -> tuple[State, Callable[[Path], nn.Module]]:
     return StyleEncoder(image_size=128, width=2, z_dim=4).state_dict(), load_official_encoder
 
 
-READERS = (backbone, smp_encoder, vgg, classifier, generator, discriminator, style_encoder)
+READERS = tuple(cache(reader) for reader in (backbone, smp_encoder, vgg, classifier, generator, discriminator, style_encoder))
 WRAPPED: dict[str, Callable[[State], object]] = {
     "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ COMPILED = re.compile(r"seg\.kernels\.(numba|triton)(\.|$)|synth\.kernels\.(numb
 """What may be imported inside a function: compiled code, by whoever picks an implementation."""
 
 
-IMPORTS = {name: list(imports_of(path, FILES)) for name, path in FILES.items()}
+@cache
+def imports() -> dict[str, list[tuple[str, bool]]]:
+    """What every module imports. Not read where this file is only imported."""
+    return {name: list(imports_of(path, FILES)) for name, path in FILES.items()}
 
 
+@cache
 def floors() -> dict[str, dict[str, int]]:
     """Of every package the floor of each box (a file or folder right below it), the top one 0."""
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -33,7 +38,7 @@ def floors() -> dict[str, dict[str, int]]:
 
 def test_imports_run_downwards() -> None:
     wrong, seen = [], 0
-    for name, modules in IMPORTS.items():
+    for name, modules in imports().items():
         package, _, rest = name.partition(".")
         if not rest:
             continue
@@ -55,7 +60,7 @@ def test_every_box_of_the_floors_exists() -> None:
 
 def test_no_import_circle() -> None:
     """A circle would leave files that all wait for each other."""
-    assert not circles_of(graph_of(IMPORTS))
+    assert not circles_of(graph_of(imports()))
 
 
 def test_a_circle_is_found() -> None:
@@ -70,21 +75,21 @@ def test_a_circle_is_found() -> None:
 
 
 def test_only_compiled_code_is_imported_inside_a_function() -> None:
-    late = {(name, module) for name, modules in IMPORTS.items() for module, inside in modules if inside}
+    late = {(name, module) for name, modules in imports().items() for module, inside in modules if inside}
     assert late, "nothing is imported late: this test reads no imports"
     assert not {(name, module) for name, module in late if not COMPILED.match(module)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_what_they_may(package: str) -> None:
-    for name, modules in IMPORTS.items():
+    for name, modules in imports().items():
         if name.split(".")[0] == package:
             assert {module.split(".")[0] for module, _ in modules} <= ALLOWED[package], name
 
 
 def test_programs_are_imported_by_nobody() -> None:
     assert {"seg.train", "synth.train", "synth.compare"} <= PROGRAMS
-    for name, modules in IMPORTS.items():
+    for name, modules in imports().items():
         assert not {module for module, _ in modules} & PROGRAMS, name
 
 

@@ -80,7 +80,7 @@ def test_3000_classes_from_file_to_file(data: list[object], invoke: Callable[...
 
     assert "3 samples, 0 with problems" in run("shared.data", "check", *data)
     with no_class_axis():
-        run("seg.train", *data, *train, "--model.width", 16, "--run_dir", tmp_path / "seg")
+        run("seg.train", *data, *train, "--model.backbone", "tiny", "--model.width", 16, "--run_dir", tmp_path / "seg")
     with no_class_axis():
         assert "mIoU" in run("seg.evaluate", tmp_path / "seg", "--views.window", "[32, 32]", "--views.flip", "true")
     with no_class_axis():

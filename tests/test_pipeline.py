@@ -1,8 +1,10 @@
 """The straight line: segmentation → class embeddings → synthesis → comparison report, each step as the command a user types."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from shared.embedding_file import ClassEmbeddings
 from shared.files.tensor_file import read_tensors, write_tensors
+from synth.comparison.commands import CommandLog
+from tests.launcher import Launcher
 from tests.small import SEGMENTER, scenes, synthesis
 
-ROOT = Path(__file__).parent.parent
 Invoke = Callable[..., Any]
 
 CLASSES = 7
 DATA = scenes(classes=CLASSES, train=8, val=6)
 SEG = [*DATA, "--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 3, "--train.save_every", 2, "--train.log_every", 2]
 SEG += SEGMENTER
-SYNTH = [*DATA, *synthesis(), "--train.steps", 4, "--train.batch_size", 2, "--train.save_every", 1, "--train.log_every", 2]
+SYNTH = [*DATA, *synthesis(), "--train.steps", 4, "--train.batch_size", 2, "--train.save_every", 2, "--train.log_every", 2]
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +222,25 @@ def test_learned_semantics_take_the_newest_export(runs: Path, invoke: Invoke, tm
     assert not (tmp_path / "runs/synth.train").exists()
 
 
+@pytest.fixture
+def forked_commands(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of a comparison run in processes of their own that need not import torch."""
+    one_at_a_time = Lock()
+
+    def run_forked(log: CommandLog, command: Sequence[str], output: Path | None) -> tuple[int, float]:
+        began = time.perf_counter()
+        with one_at_a_time:
+            process = launcher.start(*command)
+            status = process.wait()
+            assert output is not None
+            output.write_text(process.errors)
+        return status, time.perf_counter() - began
+
+    monkeypatch.setattr(CommandLog, "_run", run_forked)
+
+
+@pytest.mark.usefixtures("forked_commands")
 def test_compare_trains_scores_and_reports(runs: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     own = {"model.embedding_dim": 4, "train.steps": 2}
     variants = {"plain": {}, "D 4": {"seg": own, "synth": {"discriminator.name": "oasis_embedding"}}}

@@ -28,7 +28,7 @@ SEG_RUNS: list[dict[str, Any]] = [
     {"head": "softmax", "train.precision": "bf16", "train.accumulation": 2, "loss.class_weights": "median_frequency"},
     {"loss.impl": "chunked", "loss.distance": "plain", "sampling.repeat_threshold": 0.9, "sampling.class_crop": 0.5},
     {"loss.impl": "numba", "train.not_finite": "skip", "train.weight_decay": 0.01, "train.backbone_factor": 0.1},
-    {"model.backbone": "smp/unet/resnet18", "model.width": None, "train.precision": "bf16", "train.accumulation": 2},
+    {"model.backbone": "smp/unet/tu-test_efficientnet", "model.width": None, "train.precision": "bf16", "train.accumulation": 2},
 ]
 SYNTH_RUNS: list[dict[str, Any]] = [
     {"train.channels_last": True},
@@ -49,12 +49,6 @@ SYNTH_RUNS: list[dict[str, Any]] = [
     {"input.instance_edges": True, "semantics": "onehot", "discriminator.num_scales": 3, "train.channels_last": True},
 ]
 COMPILED = {"train.compile": True, "train.channels_last": True, "train.precision": "bf16"}
-
-
-@pytest.fixture(autouse=True)
-def short_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of averaged weights, over fewer batches."""
-    monkeypatch.setattr("synth.training.schedule.STATISTICS_BATCHES", 3)
 
 
 def title(settings: dict[str, Any]) -> str:

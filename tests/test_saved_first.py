@@ -22,6 +22,8 @@ TRAIN = [
     "data",
     "--data.num_workers",
     0,
+    "--model.backbone",
+    "tiny",
     "--model.width",
     16,
     "--input.crop",
@@ -80,18 +82,23 @@ def test_an_image_that_cannot_be_read_costs_nothing(every: int, saved: int, invo
     assert Path("run/evaluation.json").is_file()
 
 
+def fails_once(invoke: Invoke, command: list[Any], place: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command while the function at that place fails."""
+
+    def fail(*_: object) -> None:
+        raise InputError(message)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(place, fail)
+        outcome = invoke(*command)
+    assert outcome.status == 1 and message in outcome.errors
+
+
 def test_what_follows_the_scores_may_fail_too(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scores are in the metrics once, though they are computed twice."""
     command = [*TRAIN, "--train.eval_every", 2]
     assert invoke(*command, "--run_dir", "whole").status == 0
-
-    def fail(*_: object) -> None:
-        raise InputError("the disk is full")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("seg.training.monitoring.log_predictions", fail)
-        outcome = invoke(*command, "--run_dir", "run")
-    assert outcome.status == 1 and "the disk is full" in outcome.errors
+    fails_once(invoke, [*command, "--run_dir", "run"], "seg.training.monitoring.log_predictions", "the disk is full", monkeypatch)
     assert evaluated("run") == [2]
     outcome = invoke(*command, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors
@@ -100,16 +107,8 @@ def test_what_follows_the_scores_may_fail_too(invoke: Invoke, monkeypatch: pytes
 
 
 def test_statistics_of_the_averaged_weights_are_made_up_for(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synth.training.schedule.STATISTICS_BATCHES", 3)
     assert invoke(*SYNTH, "--run_dir", "whole").status == 0
-
-    def fail(*_: object) -> None:
-        raise InputError("a picture is gone")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("synth.training.schedule.measure_statistics", fail)
-        outcome = invoke(*SYNTH, "--run_dir", "run")
-    assert outcome.status == 1 and "a picture is gone" in outcome.errors
+    fails_once(invoke, [*SYNTH, "--run_dir", "run"], "synth.training.schedule.measure_statistics", "a picture is gone", monkeypatch)
     assert read_checkpoint(Path("run/checkpoints/last.safetensors"))[1]["step"] == 3
     outcome = invoke(*SYNTH, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import pytest
+
 from tests.test_import_direction import PROGRAMS, ROOT
 
 HEAVY = {
@@ -17,7 +19,7 @@ STARTED_BY_OTHERS = ("shared.benchmark.child", "shared.gpu_check.machine", "seg.
 
 ASK = """
 import json, os, runpy, sys
-import torch  # once: every program below starts in a copy of this process
+import torch, shared.run.program  # once: every program below starts in a copy of this process
 
 calls, heavy = json.loads(sys.argv[1])
 for arguments in calls:
@@ -55,16 +57,23 @@ def loaded(calls: list[list[str]]) -> list[tuple[list[str], object, set[str]]]:
     return [(arguments, status, set(modules)) for arguments, status, modules in lines]
 
 
-def test_help_loads_nothing_heavy() -> None:
-    for arguments, status, modules in loaded(
-        [[program, "--help"] for program in sorted(PROGRAMS) if not program.startswith(STARTED_BY_OTHERS)]
-    ):
+HELP = [[program, "--help"] for program in sorted(PROGRAMS) if not program.startswith(STARTED_BY_OTHERS)]
+
+
+@pytest.fixture(scope="module")
+def started() -> list[tuple[list[str], object, set[str]]]:
+    """Of every program asked for help, and then of the refusals."""
+    return loaded([*HELP, *REFUSALS.values()])
+
+
+def test_help_loads_nothing_heavy(started: list[tuple[list[str], object, set[str]]]) -> None:
+    for arguments, status, modules in started[: len(HELP)]:
         assert status in (0, None), arguments
         assert not modules, f"{arguments[0]} --help loads {', '.join(sorted(modules))}"
 
 
-def test_refusals_load_nothing_heavy() -> None:
-    for (what, _), (arguments, status, modules) in zip(REFUSALS.items(), loaded(list(REFUSALS.values()))):
+def test_refusals_load_nothing_heavy(started: list[tuple[list[str], object, set[str]]]) -> None:
+    for what, (arguments, status, modules) in zip(REFUSALS, started[len(HELP) :], strict=True):
         assert status == 1, f"{what}: {arguments} ended with status {status}"
         assert not modules, f"{what} loads {', '.join(sorted(modules))}"
 

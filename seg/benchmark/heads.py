@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from seg.benchmark.cases import STRIDE, TEMPERATURE, Case, make_inputs
 from seg.losses import class_cross_entropy, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
-from seg.model import nearest_class_map, unit_norm
 from seg.networks.upsampling import predict_in_bands, resize
+from seg.unit_vectors import nearest_class_map, unit_norm
 from shared.benchmark.ceilings import Work
 from shared.benchmark.contest import Contestant
 

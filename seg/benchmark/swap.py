@@ -13,7 +13,7 @@ from torch import nn
 
 from seg.benchmark.cases import TEMPERATURE, Case, label_map
 from seg.benchmark.heads import BAND_ROWS, logits_bytes
-from seg.model import EmbeddingHead
+from seg.head import EmbeddingHead
 from shared.benchmark.contest import Contestant
 from shared.constants import IGNORE_INDEX
 

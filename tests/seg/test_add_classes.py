@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from seg.losses import exact_cross_entropy
-from seg.model import EmbeddingSegmenter, build_segmenter, unit_norm
+from seg.model import EmbeddingSegmenter, build_segmenter
 from seg.new_classes import TEMPERATURE, MaskedPixels, collect_pixels, mean_vectors, refine_vectors
 from seg.trained import load_segmenter
+from seg.unit_vectors import unit_norm
 from shared.constants import IGNORE_INDEX
 from shared.data.batch import Batch
 from shared.embedding_file import ClassEmbeddings

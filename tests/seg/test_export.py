@@ -69,8 +69,10 @@ def test_scores_are_those_of_an_ordinary_network(head: str) -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_lite0_encoder_in_onnxruntime_at_any_size(tmp_path: Path) -> None:
-    """Its convolutions pad as TensorFlow does, by a number that follows from the size of the image."""
+    """Its convolutions pad as TensorFlow does, by a number that follows from the size of the image. Of every stage here one block."""
     model, portable = made("embedding", "scores", "efficientnet_lite0")
+    for stage in model.network.backbone.network.network.blocks:
+        del stage[1:]
     assert write_onnx(portable, tmp_path / "a.onnx") < 1e-4
     for images in (IMAGES, IMAGES[:, :, :48, :47]):
         expected = portable.network(images)

@@ -48,7 +48,7 @@ def test_tree_joins_the_nearest_first() -> None:
     assert leaf_labels(tree, ["car", "bus", "sky", "tree"])[4:] == ["2: car, bus", "2: sky, tree", "4: car, bus, sky, tree"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 1284])
+@pytest.mark.parametrize("count", [1, 2, LEAVES + 20])
 def test_tree_of_any_number_of_classes(count: int, tmp_path: Path) -> None:
     names = [f"class {index}" for index in range(count)]
     tree = class_tree(np.random.default_rng(0).normal(size=(count, 12)))

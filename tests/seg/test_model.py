@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from seg.losses import class_separation, neighbour_cross_entropy
-from seg.model import EmbeddingSegmenter, SoftmaxSegmenter, build_segmenter, nearest_class_map, unit_norm
+from seg.model import EmbeddingSegmenter, SoftmaxSegmenter, build_segmenter
 from seg.networks.deeplab import DeepLabV3Plus, ImagePooling
 from seg.networks.upsampling import upsample_rows
+from seg.unit_vectors import nearest_class_map, unit_norm
 from shared.backbone import build_backbone
 from shared.errors import InputError
 

@@ -20,7 +20,7 @@ SMALL += ["--data.scenes.train_length", 8, "--data.scenes.val_length", 2, "--mod
 STEPS = ["--train.steps", 6, "--train.batch_size", 2, "--train.eval_every", 3, "--train.save_every", 2, "--train.log_every", 2]
 LEARNED = ["--train.class_turn", 3, "--train.clip_norm", 1e-3]
 RECIPES = {
-    "lite0, learned temperature": ["--model.backbone", "efficientnet_lite0", *LEARNED],
+    "lite0, learned temperature": ["--model.backbone", "efficientnet_lite0", *LEARNED, "--train.steps", 4, "--train.save_every", 4],
     "sgd": ["--train.optimizer", "sgd", "--train.learning_rate", 0.1, "--train.class_turn", "null", "--loss.temperature", 0.05],
     "hardest pixels, plain distance": ["--loss.distance", "plain", "--loss.hardest", 0.5],
     "hardest pixels, softmax": ["--head", "softmax", "--loss.hardest", 0.5],

@@ -21,7 +21,7 @@ from tests.small import scenes, synthesis
 
 Invoke = Callable[..., Any]
 SMALL = [*scenes(classes=30, train=8, val=4), *synthesis(), "--train.steps", 4, "--train.batch_size", 2]
-SMALL += ["--train.save_every", 1, "--train.log_every", 2, "--semantics", "random"]
+SMALL += ["--train.save_every", 2, "--train.log_every", 2, "--semantics", "random"]
 
 
 def checkpoint(run: Path) -> dict[str, torch.Tensor]:

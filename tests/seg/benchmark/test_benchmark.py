@@ -1,5 +1,6 @@
 """The contestants of seg.benchmark, its plan, and the whole command on tiny sizes."""
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -201,6 +202,7 @@ def test_a_footprint_comes_from_a_child_process() -> None:
 
 
 def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "collect", gc.freeze)  # else every footprint begins with a look at what all tests before have left
     monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
     monkeypatch.setattr("shared.benchmark.findings.compiled_kernels", compile_nothing)
     monkeypatch.setattr("seg.benchmark.config.MOST_SCORES", {"cpu": 2000})

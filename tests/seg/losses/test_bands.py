@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from seg.losses import class_cross_entropy, exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.bands import loss_in_bands
-from seg.model import build_segmenter, unit_norm
+from seg.model import build_segmenter
 from seg.networks.upsampling import resize, upsample_rows
+from seg.unit_vectors import unit_norm
 from shared.errors import InputError
 from shared.files.tensor_file import read_tensors
 from tests.small import SEGMENTER, scenes

@@ -6,7 +6,7 @@ import torch
 from seg.config import LossConfig, SegConfig
 from seg.losses import exact_cross_entropy, neighbour_cross_entropy
 from seg.losses.temperature import HIGHEST, LOWEST, START, LearnedTemperature
-from seg.model import unit_norm
+from seg.unit_vectors import unit_norm
 from shared.errors import InputError
 
 

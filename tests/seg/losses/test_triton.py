@@ -122,7 +122,7 @@ def assert_equals_the_reference(pixels: torch.Tensor, classes: torch.Tensor, lab
 def test_equals_the_reference(
     num_classes: int, dim: int, num_neighbours: int | None, distance: str, temperature: float, unit: bool
 ) -> None:
-    pixels, classes, labels = problem(num_classes, dim, unit=unit)
+    pixels, classes, labels = problem(num_classes, dim, (1, 140), unit=unit)
     assert_equals_the_reference(pixels, classes, labels, objective_of(labels, num_neighbours, distance, temperature))
 
 

@@ -50,7 +50,7 @@ def test_trained_stored_and_used(tmp_path: Path, invoke: Callable[..., Any]) -> 
 
 
 def test_the_plan_knows_its_memory(invoke: Callable[..., Any]) -> None:
-    plan = invoke("seg.train", *SMALL, "--model.backbone", "smp/upernet/resnet18", "--dry-run")
+    plan = invoke("seg.train", *SMALL, "--model.backbone", "smp/upernet/tu-test_efficientnet", "--dry-run")
     assert plan.status == 0, plan.errors
     assert "MiB" in plan.output or "GiB" in plan.output
 

@@ -121,6 +121,7 @@ def test_prediction_is_what_a_real_step_holds(config: SegConfig, tolerance: floa
     assert predicted(config, 60, batch_size=24).peak == pytest.approx(measured(config, 60, batch_size=24), rel=tolerance)
 
 
+@pytest.mark.slow
 def test_every_batch_size_lies_on_the_lines() -> None:
     """The prediction for seven images, from two and three, is what seven would give."""
     seven = trace_step(settings_of(), 60, (7, *SIZE), "cpu")
@@ -152,6 +153,7 @@ def test_only_the_softmax_head_feels_the_number_of_classes() -> None:
     assert (many.per_image - few.per_image).sum(axis=1).max() == 3 * logits  # log-softmax, its gradient, the logits' gradient
 
 
+@pytest.mark.slow
 def test_bands_need_less_than_the_full_output() -> None:
     whole, banded = (predicted(settings_of("softmax", loss=LossConfig(band_rows=rows)), 260) for rows in (None, 16))
     assert banded.parts[OUTPUT] < whole.parts[OUTPUT] / 3

@@ -56,7 +56,7 @@ def test_refusals(options: list[object], message: str, dry: list[str], data: Pat
 
 
 def test_a_resize_makes_small_validation_images_possible(data: Path, invoke: Invoke) -> None:
-    network = ["--model.backbone", "smp/pan/resnet18", "--train.batch_size", 2, "--input.resize", "[128, 128]"]
+    network = ["--model.backbone", "smp/pan/tu-test_efficientnet", "--train.batch_size", 2, "--input.resize", "[128, 128]"]
     outcome = invoke("seg.train", "--data.name", "folder", "--data.root", data, "--data.num_workers", 0, *network, "--dry-run")
     assert outcome.status == 0, outcome.errors
 
@@ -64,7 +64,7 @@ def test_a_resize_makes_small_validation_images_possible(data: Path, invoke: Inv
 def test_windows_too_small_for_a_network_are_one_line(data: Path, invoke: Invoke) -> None:
     """Not known before: the settings of the views are of the evaluation."""
     train = ["seg.train", "--data.name", "folder", "--data.root", data, "--data.num_workers", 0, "--train.steps", 1]
-    network = ["--model.backbone", "smp/pan/resnet18", "--train.batch_size", 2, "--input.resize", "[128, 128]"]
+    network = ["--model.backbone", "smp/pan/tu-test_efficientnet", "--train.batch_size", 2, "--input.resize", "[128, 128]"]
     outcome = invoke(*train, *network, "--run_dir", "run")
     assert outcome.status == 0, outcome.errors
     outcome = invoke("seg.evaluate", "run", "--views.window", "[64, 64]")

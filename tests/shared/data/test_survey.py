@@ -17,7 +17,7 @@ from tests.small import require_one_line
 
 Invoke = Callable[..., Any]
 SMALL = ["--train.steps", 1, "--train.batch_size", 2]
-SEG = ["seg.train", *SMALL, "--train.eval_every", 1, "--model.width", 16]
+SEG = ["seg.train", *SMALL, "--train.eval_every", 1, "--model.backbone", "tiny", "--model.width", 16]
 SYNTH = ["synth.train", *SMALL, "--input.size", "[32, 32]", "--generator.width", 2, "--generator.hidden", 4, "--discriminator.width", 4]
 SYNTH += ["--loss.vgg_weight", 0, "--semantics", "onehot"]
 

@@ -26,20 +26,20 @@ def encoder(tmp_path: Path) -> Path:
 
 
 def test_fd_lite0_rises_with_every_damage(tmp_path: Path, invoke: Callable[..., Any]) -> None:
-    outcome = invoke("shared.fid.response", *SCENES, 24, "--images", 24, "--features", "efficientnet_lite0", "-o", tmp_path / "out")
+    outcome = invoke("shared.fid.response", *SCENES, 16, "--images", 16, "--features", "efficientnet_lite0", "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.errors
     record = json.loads((tmp_path / "out/response.json").read_text())
     floor, *results = record["results"]
     assert (record["dataset"], record["network"]["network"]) == ("scenes-19", "EfficientNet-Lite0")
-    assert (floor["damage"], floor["count"]) == ("none", 12)
+    assert (floor["damage"], floor["count"]) == ("none", 8)
     assert len(results) == sum(len(strengths) for _, _, strengths in DISTORTIONS.values())
     for damage in DISTORTIONS:
         found = [result for result in results if result["damage"] == damage]
-        assert all(result["count"] == 12 for result in found)
+        assert all(result["count"] == 8 for result in found)
         assert found[-1]["distance"] > found[0]["distance"] > floor["distance"], damage
         assert found[-1]["kernel_distance"] > found[0]["kernel_distance"] > floor["kernel_distance"], damage
     page = (tmp_path / "out/response.md").read_text()
-    assert "| wrong layout | 0.25 (share of tiles that move) | 12 |" in page
+    assert "| wrong layout | 0.25 (share of tiles that move) | 8 |" in page
     assert "scenes-19 (val), seed 0" in page and "weights 57934424" in page
 
 

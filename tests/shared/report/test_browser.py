@@ -15,10 +15,9 @@ MANY = 1284
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser that shows the report of many classes."""
-    page = write(tmp_path_factory.mktemp("page"), MANY)
-    with browser() as chromium:
+    with browser() as chromium:  # first, as it may be left out
         resize(chromium, 1280, 900)
-        chromium.get(page)
+        chromium.get(write(tmp_path_factory.mktemp("page"), MANY))
         yield chromium
 
 

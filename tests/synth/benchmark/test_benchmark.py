@@ -1,5 +1,6 @@
 """The contestants of synth.benchmark, its label maps and plan, and the whole command on tiny sizes."""
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -157,6 +158,7 @@ def test_a_footprint_comes_from_a_child_process(case: Case) -> None:
 
 
 def test_the_command_writes_figures_tables_and_plots(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "collect", gc.freeze)  # else every footprint begins with a look at what all tests before have left
     monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
     monkeypatch.setattr("shared.benchmark.ceilings.MEASURING_SECONDS", 0.0)
     for name, value in (("MODULATIONS", {(32, 64): 4}), ("CONVOLUTION_SIZE", (32, 64)), ("PUBLISHED_HIDDEN", 8)):
