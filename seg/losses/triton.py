@@ -7,8 +7,8 @@ records, the pixel kernel makes the loss, the pixel gradient and the records, fr
 neighbours a search goes first, which finds for each pixel the logit between its K-th and its next class. Where rounding could exchange
 these two, or where they are equal, `chunked_loss` computes the pixel: ties go to the lowest ids, as everywhere.
 
-Memory beyond inputs and gradients: the records of a chunk (about 150 MB), the class sums of the splits (5 MB at D ≤ 16, 9 to 17 MB above, or
-a few times C·D numbers), 12 bytes per block of pixels, and with neighbours 4 bytes per pixel.
+Memory beyond inputs and gradients: the records of a chunk (about 150 MB), the class sums of the splits (5 MB at D ≤ 16, 9 to 17 MB
+above, or a few times C·D numbers), 12 bytes per block of pixels, and with neighbours 4 bytes per pixel.
 
 Checked in Triton's interpreter, by compiling for sm_90, and on an H200 (docs/results/gpu).
 """

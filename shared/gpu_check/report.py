@@ -67,7 +67,12 @@ def write_report(folder: Path, about: Mapping[str, Any], rows: Sequence[Row], *,
     write_json(folder / "gpu_check.json", content)
     drawn = [plot.file for plot in plots_of(rows) if save_plot(folder, plot)] if plots else []
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
-    blocks = [f"# {about['machine']}", f"`{about['command']}`", f"{libraries}; revision {about['revision']}; {about['date']}"]
+    card = [row.figures["name"] for row in rows if row.section == "machine" and "name" in row.figures]
+    blocks = [
+        "# " + ", ".join([*map(str, card), about["machine"]]),
+        f"`{about['command']}`",
+        f"{libraries}; revision {about['revision']}; {about['date']}",
+    ]
     blocks.append(f"**{verdict(rows)}.** Errors are relative, in the Euclidean norm, to float64 on the same device.")
     for section in dict.fromkeys(row.section for row in rows):
         blocks += [f"## {section}", to_markdown(table_of([row for row in rows if row.section == section]))]

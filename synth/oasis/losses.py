@@ -168,7 +168,8 @@ def loss_on_fake(verdict: Verdict) -> Tensor:
 def label_mix(label_map: Tensor, num_classes: int) -> Tensor:
     """A mask (N, 1, H, W) bool that is the same for all pixels of a class: true with probability ½, where the mixture is real.
 
-    Drawn per class and batch, from torch's global generator for the CPU, so that a GPU gets the same ones. Ignored pixels count as one more class.
+    Drawn per class and batch, from torch's global generator for the CPU, so that a GPU gets the same ones. Ignored pixels count as one
+    more class.
     """
     # a table: the published loop relabels in place, and class 0 comes out real in 26 % instead of half of the cases
     is_real = (torch.rand(num_classes + 1) < 0.5).to(label_map.device, non_blocking=True)
