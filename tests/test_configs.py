@@ -151,6 +151,7 @@ def test_every_encoder_and_normalisation_is_among_the_networks() -> None:
     assert kinds([CONFIGS / f"seg/{name}.yaml" for name in NETWORKS]) == kinds(SEG) - {("backbone", "resnet101")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_network_and_its_memory(name: str, made: Callable[[str], Path], invoke: Invoke) -> None:
     path = CONFIGS / f"seg/{name}.yaml"
@@ -225,8 +226,12 @@ def fewer_variants(config: dict[str, Any]) -> Options:
     return ["--variants", json.dumps(dict(kinds.values())), "--segmentation", base]
 
 
+LONG = {"ablation_camvid", "camvid_discriminators", "coco_lvis", "scenes_many"}
+"""Comparisons of many arms or with many classes; continuous integration runs them."""
+
+
 @pytest.mark.usefixtures("quick_comparison")
-@pytest.mark.parametrize("path", SYNTH, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG), id=path.stem) for path in SYNTH])
 def test_synthesis_runs_from_end_to_end(
     path: Path, small_data: Callable[..., Options], segmenters: Callable[[Options], Path], invoke: Invoke, tmp_path: Path
 ) -> None:

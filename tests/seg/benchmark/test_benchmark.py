@@ -64,6 +64,7 @@ def test_both_softmaxes_are_the_exact_loss(softmax: Callable[..., torch.Tensor],
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.long
 def test_every_loss_contestant_reports_small_errors_and_a_wrong_one_large_ones() -> None:
     contestants = [contestant for contestant in loss_contestants(CASE) if not contestant.obstacle]
     assert len(contestants) >= 5

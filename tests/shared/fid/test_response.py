@@ -25,6 +25,7 @@ def encoder(tmp_path: Path) -> Path:
     return tmp_path / "encoder.safetensors"
 
 
+@pytest.mark.long
 def test_fd_lite0_rises_with_every_damage(tmp_path: Path, invoke: Callable[..., Any]) -> None:
     outcome = invoke("shared.fid.response", *SCENES, 16, "--images", 16, "--features", "efficientnet_lite0", "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.errors

@@ -209,7 +209,7 @@ def test_without_a_gpu_the_rehearsal_is_named(invoke: Invoke, tmp_path: Path, mo
     assert "equality: python -m seg.gpu_check" in invoke("shared.gpu_check", "-o", tmp_path, "--dry-run").output
 
 
-@pytest.mark.slow
+@pytest.mark.long  # half a minute of a core; continuous integration runs it
 def test_rehearsal(tmp_path: Path, invoke: Invoke) -> None:
     """The whole command on the CPU, with Triton's interpreter."""
     pytest.importorskip("triton")
