@@ -19,7 +19,7 @@ DEMO := runs/demo
 # the tests are shared out between the cores; PYTEST_FLAGS= runs them in one process
 PYTEST_FLAGS ?= -n auto --dist worksteal
 
-.PHONY: demo paint gpu check test lint install fuzz site wheel audit clean
+.PHONY: demo paint gpu check test long lint install fuzz site wheel audit clean
 
 demo: $(STAMP)
 	$(PY) -m seg.train --config configs/seg/demo.yaml --head softmax --run_dir $(DEMO)/softmax
