@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "long" in item.keywords and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes long; make long runs it"))
+            item.add_marker(pytest.mark.skip(reason="takes long; run with --long"))
         if "slow" in item.keywords and config.getoption("--quick"):
             item.add_marker(pytest.mark.skip(reason=NOT_QUICK))
         if "gpu" in item.keywords and not torch.cuda.is_available():
