@@ -25,7 +25,9 @@ def switches_kept() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = convolutions
-        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        # only where it has changed: torch imports its compiler to set it
+        if (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()) != (deterministic, warns):
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
 
 
 def prepare_training(device: torch.device, *, tf32: bool, deterministic: bool) -> None:

@@ -1,6 +1,7 @@
 """Write a trained generator as a file for other programs: `python -m synth.export RUN --onnx FILE`."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from shared.files.graph_file import Axes, Portable, write_files
 from shared.run.directory import RunDirectory
 from shared.run.program import run_program
 from synth.generator import SpadeGenerator
+from synth.kernels.rows import Pair
 from synth.networks.spectral import SpectralConv2d
 from synth.semantics.layout import DenseLayout, SemanticPyramid, numeric_padding
 from synth.trained import TrainedGenerator, load_generator
@@ -71,6 +73,9 @@ class TablePyramid(SemanticPyramid):
         if name not in self._made:
             self._made[name] = self.full_size.resized(height, width)
         return self._made[name]
+
+    def prepare(self, sizes: Sequence[Pair], conv: nn.Conv2d) -> None:
+        """Nothing: the layouts of a graph are maps."""
 
 
 class ImageGraph(nn.Module):
