@@ -2,7 +2,7 @@
 # make paint   the page to paint on, with the generator that make demo trained; Ctrl-C ends it
 # make check   linter, formatter, type check and the tests that start no process and no whole program, in a minute or two
 # make test    the same and every other test: whole programs, several processes, the report's page in a browser, spoilt inputs
-# make long    what takes longer and make test leaves out: networks in their own sizes, comparisons of many arms, the rehearsal of make gpu
+# make long    what takes many seconds and make test leaves out: kernels in the interpreter, two processes, networks in their own sizes, …
 # make gpu     prove the GPU of this machine, in seven minutes at most: runs/gpu_check/gpu_check.md
 # make fuzz    a thousand spoilt inputs; every program must answer with success or one line
 # make site    the documentation as a site, in site/; make wheel: the wheel and the source distribution, in dist/
@@ -53,7 +53,7 @@ test: lint
 	$(PY) -m pytest $(PYTEST_FLAGS)
 
 long: $(STAMP)
-	$(PY) -m pytest --long -m long $(PYTEST_FLAGS) tests/test_configs.py tests/shared tests/seg/benchmark/test_benchmark.py
+	$(PY) -m pytest --long -m long $(PYTEST_FLAGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -23,7 +23,8 @@ LEFT_OUT = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also run tests that take long")
+    parser.addoption("--long", action="store_true", help="also run tests that take many seconds (make long)")
+    parser.addoption("--minutes", action="store_true", help="also run tests that take minutes")
     parser.addoption("--quick", action="store_true", help="leave out other processes, whole programs and what is marked slow (make check)")
 
 
@@ -39,7 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "long" in item.keywords and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes long; run with --long"))
+            item.add_marker(pytest.mark.skip(reason="takes many seconds; make long runs it"))
+        if "minutes" in item.keywords and not config.getoption("--minutes"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --minutes"))
         if "slow" in item.keywords and config.getoption("--quick"):
             item.add_marker(pytest.mark.skip(reason=NOT_QUICK))
         if "gpu" in item.keywords and not torch.cuda.is_available():

@@ -90,6 +90,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SEG_RUNS)
 def test_two_processes_train_what_one_trains(runs: Path, name: str) -> None:
     """Every loss and figure on the way, and the weights, statistics and moments that the gradients of three updates leave."""

@@ -70,7 +70,7 @@ def test_kills_change_nothing(command: list[object], kills: int, launcher: Launc
     kill_at_random(command, launcher, kills)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.parametrize("command", [SEG, SYNTH])
 def test_twenty_kills_change_nothing(command: list[object], launcher: Launcher) -> None:
     kill_at_random([*command, "--train.steps", 60, "--train.save_every", 1], launcher, kills=20)

@@ -22,6 +22,7 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (32, 64)) -> None:
     Image.fromarray(blocks.repeat(8, 0).repeat(8, 1)).save(path)
 
 
+@pytest.mark.long
 def test_the_blocks_run_as_they_stand(invoke: Invoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = scenes(classes=7, train=4, val=2)
     for program, *options in (

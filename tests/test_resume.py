@@ -92,6 +92,6 @@ def test_synthesis_resumes_exactly(settings: dict[str, Any], invoke: Invoke) -> 
     require_exact(SYNTH, settings, invoke)
 
 
-@pytest.mark.long  # compiling the discriminator takes a minute on a CPU
+@pytest.mark.minutes  # compiling the discriminator takes a minute on a CPU
 def test_a_compiled_discriminator_resumes_exactly(invoke: Invoke) -> None:
     require_exact(SYNTH, COMPILED, invoke)

@@ -66,6 +66,7 @@ def test_scores_are_those_of_an_ordinary_network(head: str) -> None:
     assert (scores.argmax(1) == model.predict(IMAGES)).float().mean() > 0.999
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_lite0_encoder_in_onnxruntime_at_any_size(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def trained(generator: SpadeGenerator) -> TrainedGenerator:
     return TrainedGenerator(generator, None, DatasetSpec("made", tuple("abcde"), np.zeros((CLASSES, 3), np.uint8)), {"step": 1})
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @torch.no_grad()
 def test_every_form_of_a_generator_with_noise_and_edges(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="extra export is not installed")
@@ -75,6 +75,7 @@ def test_the_graph_is_the_generator(kind: str, style_dim: int | None) -> None:
     torch.testing.assert_close(images, generator(labels, z=style.get("style")) / 2 + 0.5)
 
 
+@pytest.mark.long
 def test_the_program_exports_a_run_of_the_smallest_size(tmp_path: Path, invoke: Callable[..., Any]) -> None:
     options = ["--input.size", "[32, 32]", "--generator.width", 1, "--generator.hidden", 2, "--discriminator.width", 2, "--train.steps", 1]
     options += ["--data.scenes.train_length", 4, "--data.scenes.val_length", 2, "--data.num_workers", 0, "--loss.vgg_weight", 0]

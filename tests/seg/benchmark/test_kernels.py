@@ -45,7 +45,7 @@ def test_a_count_of_instructions_sees_more_work() -> None:
     assert 1 <= neighbours.instructions_per_pair - exact.instructions_per_pair <= 4
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.parametrize("dim", [2, 12, 16, 32, 33, 64])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_no_kernel_spills(dim: int, dtype: str) -> None:
@@ -56,7 +56,7 @@ def test_no_kernel_spills(dim: int, dtype: str) -> None:
         assert compiled.spilled_bytes == 0 and compiled.registers <= 255, compiled
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.parametrize("num_classes", [2, 19, 100])
 def test_no_kernel_spills_where_classes_are_few(num_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seg.benchmark.kernels.NUM_CLASSES", num_classes)

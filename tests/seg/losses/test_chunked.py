@@ -215,7 +215,7 @@ def _train_on(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 def test_distributed_gradients_are_the_mean_of_the_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_train_on, (tmp_path,), nprocs=2)
     for rank in range(2):

@@ -24,6 +24,7 @@ pytest.importorskip("triton")
 SPLIT_ERROR = 6e-5 if INTERPRETED else 3e-5
 
 
+@pytest.mark.long
 @outside
 def test_the_kernels_in_the_interpreter() -> None:
     run_in_interpreter(__file__)

@@ -168,7 +168,7 @@ def test_refuses_an_empty_data_set():
         train(length=0)
 
 
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.minutes)])
 def test_files_and_transforms_travel_to_workers(tmp_path, method):
     for folder, pixels in (("train", np.zeros((8, 8, 3), np.uint8)), ("trainannot", np.full((8, 8), 3, np.uint8))):
         (tmp_path / folder).mkdir()

@@ -12,6 +12,7 @@ from shared.fid.benchmark import BenchmarkConfig, benchmark, measure_distance, m
 from shared.fid.made_weights import write_made_weights
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_features_of_files_are_those_of_pytorch_fid(tmp_path: Path) -> None:
     """Batches of 2 and 1; the means are equal but for the rounding of float32 in another order of the sums."""

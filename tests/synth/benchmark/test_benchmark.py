@@ -157,6 +157,7 @@ def test_a_footprint_comes_from_a_child_process(case: Case) -> None:
     assert found.peak is None or one_hot < found.peak < 10 * one_hot
 
 
+@pytest.mark.long
 def test_the_command_writes_figures_tables_and_plots(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "collect", gc.freeze)  # else every footprint begins with a look at what all tests before have left
     monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))

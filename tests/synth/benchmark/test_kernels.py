@@ -67,7 +67,7 @@ def test_the_benchmark_tells_of_them(obstacle: str, tmp_path: Path, invoke: Call
     assert ("## Kernels compiled for sm_90" in (tmp_path / "run/benchmark.md").read_text()) == (not obstacle)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.parametrize("width", [3, 16, 64, 100, 1024])
 def test_no_kernel_spills(width: int) -> None:
     for case in kernel_cases(DTYPES, width):

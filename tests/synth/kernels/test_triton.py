@@ -23,6 +23,7 @@ pytest.importorskip("triton")
 ROUNDING = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}  # of a result, relative to the largest
 
 
+@pytest.mark.long
 @outside
 def test_the_kernels_in_the_interpreter() -> None:
     run_in_interpreter(__file__)

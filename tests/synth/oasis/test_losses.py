@@ -243,7 +243,7 @@ def test_refusals() -> None:
         _ = Semantics("onehot", 4, None).class_vectors
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 def test_compiled_it_is_the_same_up_to_rounding() -> None:
     torch.manual_seed(0)
     plain, table, images = SegmentationDiscriminator(embedding_dim=6, width=8, depth=3), torch.randn(9, 6), torch.randn(2, 3, 32, 64)
