@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 FETCHED = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc=["']?(https?:|//)|<link[^>]*\bhref=["']?(?:https?:|//)[^>]*stylesheet""")
 
 
+@pytest.mark.long
 def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="mkdocs is not installed")
     pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed")

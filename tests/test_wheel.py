@@ -76,6 +76,7 @@ def test_the_wheel_has_the_packages_and_their_data_and_nothing_else(wheel: Path)
     assert dict(entries["console_scripts"]) == {"essnet": "shared.console:main"}
 
 
+@pytest.mark.long
 def test_programs_run_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """Unpacked as an installation does it, in a folder without configs/."""
     site = tmp_path / "site"

@@ -35,6 +35,7 @@ def in_onnxruntime(path: Path, **inputs: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_labels_with_the_trained_and_with_other_classes(tmp_path: Path) -> None:
     model, portable = made("embedding", "labels")

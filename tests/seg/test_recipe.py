@@ -54,6 +54,7 @@ def test_a_stopped_run_continues_exactly(recipe: str, invoke: Invoke, tmp_path: 
         assert all(0 < line["class_turn"] <= 3 and line["clipped/model"] == 1 for line in logged)
 
 
+@pytest.mark.long
 def test_the_lite0_encoder_from_the_plan_to_its_file(invoke: Invoke, tmp_path: Path) -> None:
     command = ["seg.train", *SMALL, *STEPS, "--train.steps", 1, "--model.backbone", "efficientnet_lite0", "--run_dir", tmp_path / "run"]
     plan = invoke(*command, "--dry-run")

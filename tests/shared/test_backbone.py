@@ -113,7 +113,7 @@ def torchvision_features(name: str, network: Any, output_stride: int, x: torch.T
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet101"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", pytest.param("resnet101", marks=pytest.mark.long)])
 def test_torchvision_names_compute_what_torchvision_computes_bit_for_bit(name: str, tmp_path: Path) -> None:
     original = with_statistics(models.get_model(name))
     torch.save(original.state_dict(), tmp_path / "weights.pth")

@@ -34,7 +34,13 @@ LITE0 = ["--discriminator.encoder", "efficientnet_lite0", "--loss.perceptual", "
 
 
 @pytest.mark.parametrize(
-    "options", [[*OASIS, *NOISY], [*EMBEDDING, "--trainable", "true"], [*OASIS, *LITE0], [*LITE0, "--discriminator.begin", 0.75]]
+    "options",
+    [
+        [*OASIS, *NOISY],
+        [*EMBEDDING, "--trainable", "true"],
+        pytest.param([*OASIS, *LITE0], marks=pytest.mark.long),
+        [*LITE0, "--discriminator.begin", 0.75],
+    ],
 )
 def test_a_stopped_run_continues_exactly(options: list[object], invoke: Invoke, tmp_path: Path) -> None:
     for name, stops in (("whole", [4]), ("stopped", [2, 4])):

@@ -91,6 +91,7 @@ def test_searches_agree_and_a_wrong_one_is_found_out() -> None:
     assert errors_of(lambda x, c, k: torch.arange(k).expand(len(x), k), flat, classes.detach(), 3)["ids"] > 0.5
 
 
+@pytest.mark.long
 def test_heads_in_bands_give_what_whole_heads_give() -> None:
     case = replace(CASE, group="head training", height=24, width=32)
     found = {contestant.name: contestant.prepare()() for contestant in training_contestants(case)}
@@ -202,6 +203,7 @@ def test_a_footprint_comes_from_a_child_process() -> None:
     assert found.peak is None or 2 * logits < found.peak < 20 * logits
 
 
+@pytest.mark.long
 def test_the_command_writes_figures_tables_and_plots(tmp_path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "collect", gc.freeze)  # else every footprint begins with a look at what all tests before have left
     monkeypatch.setattr(suite, "footprint_in_child", lambda case, name, **_: suite.footprint_here(case, name))
