@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from shared.benchmark.isolation import MIB
-from shared.gpu_check.checks import Check, Found
+from shared.gpu_check.checks import Absent, Check, Found
 from shared.gpu_check.training import Training, resumes, same_losses, tells_of_memory, waits
 
 STEPS, REHEARSED = 20, 2
@@ -51,6 +51,8 @@ def training_of(discriminator: str, steps: int) -> Training:
 
 def does_not_fit(device: torch.device) -> Found:
     """Room for small networks and their batch, but not for the features of its images."""
+    if device.type == "cpu":
+        raise Absent("so small a limit of a process on a CPU may hit its libraries before its tensors")
     batch, size = 4, (256, 512)
     networks = "--generator.width", 4, "--generator.hidden", 4, "--discriminator.width", 4, "--loss.vgg_weight", 0
     options = "--semantics", "random", *scenes(size, batch), *networks, "--train.batch_size", batch
