@@ -156,37 +156,26 @@ def synth_options(kind: str, classes: int) -> list[object]:
     return ["synth.train", *SYNTH[kind], *data, *synthesis(), "--discriminator.begin", 0]
 
 
+ON = [pytest.param(False, id="by reading"), pytest.param(True, id="on a GPU", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("on_gpu", ON)
 @pytest.mark.parametrize("classes", [12, 1284])
 @pytest.mark.parametrize("head", SEG)
-def test_steps_of_segmentation(head: str, classes: int, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_segmentation(head: str, classes: int, on_gpu: bool, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (cross_entropy, search):
         monkeypatch.setattr(module, "numba_obstacle", lambda: "a GPU has none")
-    looks = second_step(invoke, monkeypatch, *seg_options(head, classes))
-    assert 0 < len(looks) <= MOST_IN_SEG, looks
+    waits = second_step(invoke, monkeypatch, *seg_options(head, classes), on_gpu=on_gpu)
+    assert 0 < len(waits) <= MOST_IN_SEG, waits
 
 
+@pytest.mark.parametrize("on_gpu", ON)
 @pytest.mark.parametrize("classes", [12, 1284])
 @pytest.mark.parametrize("kind", SYNTH)
-def test_steps_of_synthesis(kind: str, classes: int, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_synthesis(kind: str, classes: int, on_gpu: bool, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modulation, "numba_obstacle", lambda: "a GPU has none")
-    looks = second_step(invoke, monkeypatch, *synth_options(kind, classes))
-    assert 0 < len(looks) <= MOST_IN_SYNTH, looks
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("classes", [12, 1284])
-@pytest.mark.parametrize("head", SEG)
-def test_steps_of_segmentation_on_a_gpu(head: str, classes: int, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = second_step(invoke, monkeypatch, *seg_options(head, classes), on_gpu=True)
-    assert len(waits) <= MOST_IN_SEG, waits
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("classes", [12, 1284])
-@pytest.mark.parametrize("kind", SYNTH)
-def test_steps_of_synthesis_on_a_gpu(kind: str, classes: int, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = second_step(invoke, monkeypatch, *synth_options(kind, classes), on_gpu=True)
-    assert len(waits) <= MOST_IN_SYNTH, waits
+    waits = second_step(invoke, monkeypatch, *synth_options(kind, classes), on_gpu=on_gpu)
+    assert 0 < len(waits) <= MOST_IN_SYNTH, waits
 
 
 def test_what_is_counted() -> None:

@@ -1,12 +1,8 @@
 """Trainings as a user runs them, in this process: their losses against the CPU's, a resumed one, and one that does not fit."""
 
-import contextlib
-import io
-import runpy
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -19,6 +15,7 @@ from shared.benchmark.isolation import limit_memory
 from shared.config import TrainConfig
 from shared.gpu_check.checks import Absent, Found
 from shared.run.directory import RunDirectory
+from shared.run.in_process import Outcome, run_program_here
 
 LOSSES = ("loss/", "generator/", "discriminator/")
 """How the metrics begin that are terms of a loss."""
@@ -27,14 +24,6 @@ GROWTH = {"no": (3e-4, 2.0), "bf16": (2e-2, 4.0), "fp16": (5e-2, 2.0)}
 long for small gradients as for large ones, and weights move losses; float16 also leaves updates out until it has found its scale."""
 MOST = 0.3
 """Where the growth ends."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a program ended: its exit status and what it said on standard error."""
-
-    status: int
-    errors: str
 
 
 @dataclass(frozen=True)
@@ -61,21 +50,6 @@ class Training:
             more = ["--train.device", device, "--train.precision", precision, "--train.threads", 1, "--train.tf32", "false"]
             require_success(self.run(Path(folder) / "run", *more))
             return losses_of(Path(folder) / "run")
-
-
-def run_program_here(program: str, options: Sequence[object]) -> Outcome:
-    """`python -m program options…` in this process: the same lines of code without the time of a start."""
-    output, errors, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = [program, *map(str, options)]
-    status = 0
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            runpy.run_module(program, run_name="__main__", alter_sys=True)
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = before
-    return Outcome(status, errors.getvalue())
 
 
 def require_success(outcome: Outcome) -> None:

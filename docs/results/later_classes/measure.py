@@ -4,15 +4,14 @@ CCP is the folder of Clothing Co-Parsing: images/, labels/ and classes.txt. Ever
 out where its result is there already, so that the same command goes on where it was stopped.
 """
 
-import io
 import json
-import runpy
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from shared.run.in_process import run_program_here
 
 FIRST, STEP, COUNT = 10, 4, 10
 """The classes that are held out: of those ranked by the number of training images that show them, the tenth and every fourth after it."""
@@ -26,13 +25,10 @@ def run(done: Path, program: str, *arguments: object) -> str:
     if done.exists():
         return ""
     print("python -m", program, *arguments, flush=True)
-    argv, sys.argv, output = sys.argv, [program, *map(str, arguments)], io.StringIO()
-    try:
-        with redirect_stdout(output):
-            runpy.run_module(program, run_name="__main__", alter_sys=True)
-    finally:
-        sys.argv = argv
-    return output.getvalue()
+    outcome = run_program_here(program, arguments)
+    if outcome.status:
+        sys.exit(outcome.errors or outcome.status)
+    return outcome.output
 
 
 def label_maps(ccp: Path) -> dict[str, np.ndarray]:
