@@ -4,6 +4,7 @@ CCP is the folder of Clothing Co-Parsing: images/, labels/ and classes.txt. Ever
 out where its result is there already, so that the same command goes on where it was stopped.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -126,4 +127,8 @@ def main(ccp: Path, output: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ccp", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    main(**vars(parser.parse_args()))
