@@ -1,4 +1,4 @@
-"""The trainings behind docs/results/README.md: `python docs/results/real_images/run.py DATA OUTPUT PART… [--jobs N] [--seeds N]`.
+"""Both heads on real images, few classes and 1284: `python docs/results/real_images/run.py DATA OUTPUT PART… [--jobs N] [--seeds N]`.
 
 DATA holds camvid/, voc_animals/, ccp/ and voc_words1284/. Every training is a command of the project, is printed, and is left out where its
 result is there already, so that the same command goes on where it was stopped. Parts: few, rates, many (after rates), choices.

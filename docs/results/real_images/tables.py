@@ -1,4 +1,4 @@
-"""Tables and plots of docs/results/README.md from results.json of `run.py`: `python docs/results/real_images/tables.py RESULTS FOLDER`.
+"""Tables and plots from results.json of `run.py`: `python docs/results/real_images/tables.py RESULTS FOLDER`.
 
 Writes tables.md, time.png, classes.png and choices.png to FOLDER. Differences are paired by seed, ± is the 95 % interval of a mean
 (Student's t), and a mean without ± is of one seed.
