@@ -67,6 +67,8 @@ def keep_as(path: Path, kept: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(path, temporary)
     os.replace(temporary, kept)
+    # where `kept` was this very file already, as after a kill right here, the system leaves both names
+    temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

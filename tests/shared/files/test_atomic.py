@@ -59,6 +59,15 @@ def test_a_kept_file_stays_as_it_was(tmp_path: Path) -> None:
     assert (path.read_text(), kept.read_text()) == ("three", "two")
 
 
+def test_a_file_that_is_kept_already_leaves_nothing_behind(tmp_path: Path) -> None:
+    """As after a kill between keeping the old file and writing the new one: both names are one file."""
+    path, kept = tmp_path / "last", tmp_path / "previous"
+    path.write_text("content")
+    for _ in range(2):
+        keep_as(path, kept)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["last", "previous"] and kept.read_text() == "content"
+
+
 def test_only_files_of_dead_writers_are_leftovers(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
